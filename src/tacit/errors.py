@@ -1,0 +1,62 @@
+"""The one family of errors that a user can cause and mend.
+
+The command line turns a `TacitError` into one sentence on stderr and exit code 2; anything else is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ABSENT: Any = object()
+
+
+class TacitError(Exception):
+    """Something about the input or the installation that the user can mend; the message says how."""
+
+
+class EvidenceError(TacitError):
+    """Bad data: names the file, row, column and value, and what would be right.
+
+    Rows are counted from 1, as an editor shows them (a CSV header is row 1, so its first record is row 2).
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        mend: str,
+        source: str | None = None,
+        row: int | None = None,
+        column: str | None = None,
+        value: Any = _ABSENT,
+    ) -> None:
+        self.reason, self.mend, self.source, self.row, self.column = reason, mend, source, row, column
+        self.value = None if value is _ABSENT else value
+        place = ", ".join(
+            part
+            for part in (source, f"row {row}" if row is not None else None, f"column `{column}`" if column else None)
+            if part
+        )
+        shown = "" if value is _ABSENT else f" (found {_shorten(value)})"
+        super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend}")
+
+
+class FeatureError(TacitError):
+    """Feature vectors that cannot be used: wrong shape, not finite, or not matching their rows."""
+
+
+class ArtefactError(TacitError):
+    """A saved folder that cannot be read: missing, damaged, or from a newer version."""
+
+
+class MissingExtra(TacitError):
+    """An optional package is needed; the message names the extra to install."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the extra `{extra}`. Install it with: pip install 'tacit[{extra}]'")
+
+
+def _shorten(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,119 @@
+"""The seven kinds of evidence: one frozen pydantic model each.
+
+Columns are TRL's; every other column of a file is kept beside them (`record.model_extra`). Strings and message lists both
+work wherever a prompt or a completion is meant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+
+Text: TypeAlias = str | list[dict[str, Any]]
+"""A prompt or a completion: a string or a list of messages."""
+
+
+def _identifier(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
+
+
+Identifier: TypeAlias = Annotated[str, BeforeValidator(_identifier)]
+"""A name of a person or a group; numbers are read as text."""
+
+
+class Record(BaseModel):
+    """What all kinds share: columns that are not named here are kept, values are never coerced silently."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class Comparison(Record):
+    """A person preferred `chosen` to `rejected` (or saw no difference: `tie`)."""
+
+    prompt: Text = ""
+    chosen: Text
+    rejected: Text
+    tie: bool = False
+    margin: FiniteFloat | None = None
+    weight: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    annotator: Identifier | None = None
+    group: Identifier | None = None
+    rejected_prompt: Text | None = None
+    """The prompt of `rejected` where it differs: a cross-prompt comparison."""
+
+
+class Demonstration(Record):
+    """A good example: `completion` is what a demonstrator answered to `prompt`."""
+
+    prompt: Text
+    completion: Text
+    weight: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+
+
+class Outcome(Record):
+    """A thumb or a correctness: `label` says whether `completion` was good."""
+
+    prompt: Text
+    completion: Text
+    label: bool
+    template: str | None = None
+    annotator: Identifier | None = None
+
+
+class Rating(Record):
+    """A number, or one number per attribute (None where not rated)."""
+
+    prompt: Text
+    completion: Text
+    score: FiniteFloat | dict[str, FiniteFloat | None]
+    annotator: Identifier | None = None
+
+
+class Ranking(Record):
+    """Several completions of one prompt in order; ranks count from 1 = best, equal ranks are ties."""
+
+    prompt: Text
+    completions: Annotated[list[Text], Field(min_length=2)]
+    ranks: list[Annotated[int, Field(ge=1)]]
+    annotator: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _ranks_match(self) -> Ranking:
+        if len(self.ranks) != len(self.completions):
+            raise ValueError(f"{len(self.ranks)} ranks for {len(self.completions)} completions: give one rank each")
+        return self
+
+
+class Steps(Record):
+    """A solution in steps, each judged right or wrong."""
+
+    prompt: Text
+    completions: Annotated[list[str], Field(min_length=1)]
+    labels: list[bool]
+
+    @model_validator(mode="after")
+    def _labels_match(self) -> Steps:
+        if len(self.labels) != len(self.completions):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.completions)} steps: give one label each")
+        return self
+
+
+class Problem(Record):
+    """A question whose answers a rule can check."""
+
+    prompt: Text
+    answer: str
+    checker: str | None = None
+
+
+Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
+KINDS: dict[Kind, type[Record]] = {
+    "comparison": Comparison,
+    "demonstration": Demonstration,
+    "outcome": Outcome,
+    "rating": Rating,
+    "ranking": Ranking,
+    "steps": Steps,
+    "problem": Problem,
+}
