@@ -1,0 +1,183 @@
+"""Evidence as arrays: distinct texts once, examples as indices into them.
+
+Every kind becomes the same shape, so that one fit loop serves all: `rows` (n, k) names the distinct responses of each
+example, k = 2 for comparisons (preferred first), 1 for outcomes and ratings, and the longest list for rankings
+(best first, padded with -1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from tacit.conversation import Completion, Prompt, texts
+from tacit.errors import EvidenceError
+from tacit.evidence.records import Comparison, Kind, Outcome, Ranking, Rating, Record
+
+FITTABLE: tuple[Kind, ...] = ("comparison", "outcome", "rating", "ranking")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n examples over u distinct responses."""
+
+    kind: Kind
+    texts: list[tuple[str, str]]
+    """The u distinct (prompt text, completion text)."""
+    rows: np.ndarray
+    """(n, k) int64: indices into `texts`; -1 pads short rankings."""
+    target: np.ndarray
+    """(n,) float32: outcome label or rating; unused otherwise."""
+    ranks: np.ndarray
+    """(n, k) int32: ranks of the row's completions, 0 where padded; only for rankings, else (n, 0)."""
+    tie: np.ndarray
+    """(n,) bool."""
+    margin: np.ndarray
+    """(n,) float32, 0 where none was given."""
+    weight: np.ndarray
+    """(n,) float32."""
+    blocks: np.ndarray
+    """(n, 2) int64: what must not lie on both sides of a split: the prompt twice, or, for comparisons across prompts or
+    without prompts, the two prompts or the two responses."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, keep: np.ndarray) -> Examples:
+        """The chosen examples (indices or mask); `texts` stay whole, so that features need no second look-up."""
+        arrays = {f.name: getattr(self, f.name)[keep] for f in fields(self) if f.name not in ("kind", "texts")}
+        return replace(self, **arrays)
+
+
+def collect(evidence: Iterable[Record], source: str = "memory") -> Examples:
+    """Gather records of one kind into `Examples`.
+
+    Raises `EvidenceError` for kinds that no reward is fitted on here, for mixed kinds, and where nothing could be learnt:
+    no examples, one class only, all ratings equal, only ties.
+    """
+    index: dict[tuple[str, str], int] = {}
+    prompts: dict[str, int] = {}
+    rows: list[list[int]] = []
+    ranks: list[list[int]] = []
+    columns: list[tuple[float, bool, float, float]] = []
+    blocks: list[tuple[int, int]] = []
+    kind: type[Record] | None = None
+
+    def row(prompt: Prompt, completion: Completion) -> int:
+        return index.setdefault(texts(prompt, completion), len(index))
+
+    def block(text: str) -> int:
+        return prompts.setdefault(text, len(prompts))
+
+    for number, record in enumerate(evidence, 1):
+        if kind is None:
+            kind = type(record)
+        if type(record) is not kind:
+            raise EvidenceError(
+                f"a {type(record).__name__.lower()} among {kind.__name__.lower()}s",
+                mend="Give one kind of evidence at a time.",
+                source=source,
+                row=number,
+            )
+        match record:
+            case Comparison():
+                other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
+                pair = [row(record.prompt, record.chosen), row(other, record.rejected)]
+                sides = [texts(record.prompt, record.chosen), texts(other, record.rejected)]
+                # Without a prompt the response itself must not leak, so it is the block.
+                blocks.append((block(sides[0][0] or "\0" + sides[0][1]), block(sides[1][0] or "\0" + sides[1][1])))
+                rows.append(pair)
+                columns.append((0.0, record.tie, record.margin or 0.0, record.weight))
+            case Outcome():
+                rows.append([row(record.prompt, record.completion)])
+                columns.append((float(record.label), False, 0.0, 1.0))
+            case Rating():
+                if isinstance(record.score, dict):
+                    raise EvidenceError(
+                        "ratings with several attributes need one attribute named",
+                        mend="Keep one number per row in column `score`.",
+                        source=source,
+                        row=number,
+                        column="score",
+                        value=record.score,
+                    )
+                rows.append([row(record.prompt, record.completion)])
+                columns.append((float(record.score), False, 0.0, 1.0))
+            case Ranking():
+                order = sorted(range(len(record.ranks)), key=lambda i: record.ranks[i])
+                rows.append([row(record.prompt, record.completions[i]) for i in order])
+                ranks.append([record.ranks[i] for i in order])
+                columns.append((0.0, False, 0.0, 1.0))
+            case _:
+                raise EvidenceError(
+                    f"no reward is fitted on {type(record).__name__.lower()}s",
+                    mend=f"Give one of: {', '.join(FITTABLE)}.",
+                    source=source,
+                    row=number,
+                )
+        if not isinstance(record, Comparison):
+            text = next(iter(texts(record.prompt, "")))
+            code = block(text or "\0" + str(rows[-1][0]))
+            blocks.append((code, code))
+    if kind is None:
+        raise EvidenceError("no evidence", mend="Give at least one row.", source=source)
+    widest = max(map(len, rows))
+    values = np.array(columns, dtype=np.float64)
+    examples = Examples(
+        kind=kind.__name__.lower(),  # type: ignore[arg-type]
+        texts=list(index),
+        rows=np.array([r + [-1] * (widest - len(r)) for r in rows], dtype=np.int64),
+        target=values[:, 0].astype(np.float32),
+        ranks=np.array([r + [0] * (widest - len(r)) for r in ranks], dtype=np.int32).reshape(len(rows), -1),
+        tie=values[:, 1].astype(bool),
+        margin=values[:, 2].astype(np.float32),
+        weight=values[:, 3].astype(np.float32),
+        blocks=np.array(blocks, dtype=np.int64),
+    )
+    _learnable(examples, source)
+    return examples
+
+
+def held_out(blocks: np.ndarray, folds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Assign examples to folds so that no block is trained on and validated on.
+
+    Returns `fold` (n,), the fold that validates each example (that of its first block), and `train` (folds, n) bool:
+    whether an example may be fitted when a fold is held out, which is when neither of its blocks lies in that fold.
+    """
+    assigned = np.arange(int(blocks.max()) + 1) % folds
+    rng.shuffle(assigned)
+    of_block = assigned[blocks]  # (n, 2)
+    train = (of_block[None] != np.arange(folds)[:, None, None]).all(-1)
+    return of_block[:, 0], train
+
+
+def bootstrap_weights(blocks: np.ndarray, members: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights (members, n) of a bootstrap over blocks: Poisson(1) copies of each first block, shared by its examples.
+
+    One member keeps the data as they are.
+    """
+    if members == 1:
+        return np.ones((1, len(blocks)), dtype=np.float32)
+    copies = rng.poisson(1.0, size=(members, int(blocks.max()) + 1)).astype(np.float32)
+    weights = copies[:, blocks[:, 0]]
+    weights[weights.sum(1) == 0] = 1.0
+    return weights
+
+
+def _learnable(examples: Examples, source: str) -> None:
+    reason = mend = None
+    if examples.kind == "outcome" and len(np.unique(examples.target)) < 2:
+        value = bool(examples.target[0])
+        reason, mend = f"every label is {value}: one class only", f"Add rows with label {not value}."
+    elif examples.kind == "rating" and np.ptp(examples.target) == 0:
+        reason, mend = "every score is the same", "Add rows with other scores."
+    elif examples.kind == "comparison" and examples.tie.all():
+        reason, mend = "every comparison is a tie", "Add comparisons with a preference."
+    elif examples.kind == "comparison" and (examples.rows[:, 0] == examples.rows[:, 1]).all():
+        reason, mend = "chosen equals rejected in every row", "Run `tacit check` on the file."
+    elif examples.weight.sum() == 0:
+        reason, mend = "every weight is zero", "Give some rows a positive weight."
+    if reason and mend:
+        raise EvidenceError(reason, mend=mend, source=source)

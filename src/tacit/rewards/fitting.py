@@ -1,0 +1,347 @@
+"""The one fit: features and examples in, K calibrated members out.
+
+Linear heads are solved on the whole data (`tacit.rewards.linear`), with the ridge and the temperature chosen by
+cross-fitting over prompts. Perceptrons run minibatches by shuffled index over tensors in memory, with AdamW, a cosine
+schedule and early stopping on a validation split that shares no prompt with the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tacit.errors import FeatureError, TacitError
+from tacit.progress import track
+from tacit.rewards import heads
+from tacit.rewards.examples import Examples, bootstrap_weights, held_out
+from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.linear import Design, gram_factor, minimise
+from tacit.rewards.objectives import Objective, Targets, objective_for
+
+RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
+"""The path of l2 that cross-fitting walks, in units of the mean loss per example on standardised features."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit; the defaults suit 1,000 to 100,000 examples of text features."""
+
+    head: Literal["linear", "mlp"] = "linear"
+    """`linear` is hard to beat under 20,000 examples of sentence vectors; `mlp` adds hidden layers beside it."""
+    objective: str = "auto"
+    """`auto` takes the natural objective of the kind of evidence: Bradley-Terry for comparisons."""
+    members: int = 1
+    """Bootstrap members, fitted as one tensor."""
+    shared_trunk: bool = False
+    """Members share the hidden layers and differ in their last layer."""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the hidden layers of `mlp`."""
+    l2: float | None = None
+    """Ridge of a linear head; None chooses it by cross-fitting over prompts."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of `mlp`."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of `mlp`."""
+    batch_size: int = 512
+    """Examples a step of `mlp`; smaller data take smaller batches, so that an epoch has at least 40 steps."""
+    epochs: int | None = None
+    """Most epochs of `mlp`; None takes 3 from 30,000 examples on and more below, up to 10."""
+    patience: int = 4
+    """Half epochs without a better validation loss before `mlp` stops."""
+    validation: float = 0.1
+    """Share of blocks (prompts) that `mlp` holds out for early stopping and temperature."""
+    label_smoothing: float = 0.0
+    """Share of labels assumed flipped, for the objectives that allow it."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Matrix products of `mlp`; `auto` is bf16 where the processor multiplies it natively."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, bad in (
+            ("members", self.members < 1),
+            ("validation", not 0 < self.validation < 0.9),
+            ("label_smoothing", not 0 <= self.label_smoothing < 0.5),
+            ("l2", self.l2 is not None and self.l2 < 0),
+            ("batch_size", self.batch_size < 1),
+        ):
+            if bad:
+                raise TacitError(f"option `{name}` is {getattr(self, name)!r}, outside its range")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found; `parameters` act on raw features and are calibrated already."""
+
+    parameters: Parameters
+    objective: Objective
+    temperature: float
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(features: np.ndarray, examples: Examples, options: FitOptions) -> Fit:
+    """Fit a head on `features` (u, d) float of the distinct responses of `examples`.
+
+    Raises `FeatureError` where the features do not match the responses or are not finite.
+    """
+    start = time.perf_counter()
+    objective = objective_for(examples.kind, options.objective)
+    _check_features(features, examples)
+    matrix = torch.from_numpy(np.ascontiguousarray(features))
+    standardise = Standardiser.of(matrix)
+    targets = Targets(
+        *(torch.from_numpy(a) for a in (examples.target, examples.ranks, examples.tie, examples.margin)),
+        label_smoothing=options.label_smoothing,
+    )
+    fitter = _fit_linear if options.head == "linear" else _fit_mlp
+    parameters, temperature, report = fitter(matrix, standardise, examples, targets, objective, options)
+    parameters = standardise.fold(parameters)
+    if objective.relative:
+        # The zero of a relative reward is free: put it at the mean of the fitted responses.
+        sample = matrix[:: max(1, len(matrix) // 20_000)].float()
+        with torch.no_grad():
+            parameters["bias"] = parameters["bias"] - heads.scores(parameters, sample).mean(1)
+    for name in ("linear", "bias", "out"):
+        if name in parameters:
+            parameters[name] = parameters[name] / temperature
+    report |= {"temperature": temperature, "n_fit": len(examples), "fit_seconds": time.perf_counter() - start}
+    return Fit({k: v.float().contiguous() for k, v in parameters.items()}, objective, temperature, report)
+
+
+def _fit_linear(
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    objective: Objective,
+    options: FitOptions,
+) -> tuple[Parameters, float, dict[str, Any]]:
+    rng = np.random.default_rng(options.seed)
+    rows = torch.from_numpy(examples.rows)
+    design = Design.of(standardise(matrix), rows, objective)
+    gram = gram_factor(design.matrix, options.seed)
+    weight = torch.from_numpy(examples.weight)
+    report: dict[str, Any] = {}
+    l2, temperature = options.l2, 1.0
+    if l2 is None:
+        l2, out_of_fold, mask = _choose_ridge(design, targets, weight, objective, gram, examples, rng, report)
+        temperature = _temperature(out_of_fold[:, mask], targets[mask], weight[mask], objective)
+    weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
+    solution = minimise(design, targets, weights, objective, l2, gram=gram)
+    report |= {"l2": l2, "iterations": solution.iterations, "own_parameters": solution.own.mean(0).tolist()}
+    return solution.parameters, temperature, report
+
+
+def _choose_ridge(
+    design: Design,
+    targets: Targets,
+    weight: Tensor,
+    objective: Objective,
+    gram: Tensor | None,
+    examples: Examples,
+    rng: np.random.Generator,
+    report: dict[str, Any],
+) -> tuple[float, Tensor, Tensor]:
+    """Walk down the ridges with all folds as members, warm-started; stop when the held-out loss rises twice.
+
+    Returns the best ridge, its out-of-fold scores (1, n, k) and the mask of examples that have one.
+    """
+    blocks = int(examples.blocks.max()) + 1
+    if blocks < 2:
+        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more, or set --l2")
+    folds = min(5, blocks)
+    fold, train = held_out(examples.blocks, folds, rng)
+    weights = weight * torch.from_numpy(train.astype(np.float32))
+    kept = torch.from_numpy(train.any(1))
+    weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, weight)
+    member = torch.from_numpy(fold)
+    mask = kept[member]
+    every = torch.arange(len(member))
+    best: tuple[float, float, Tensor] | None = None
+    path, start, worse = [], None, 0
+    for l2 in RIDGES:
+        solution = minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=3e-4)
+        start = solution.theta
+        head = solution.parameters
+        scores = design.scores(head["linear"], head["bias"])[member, every][None]  # (1, n, k)
+        own = solution.own.mean(0, keepdim=True)
+        loss = float((objective.loss(scores, targets, own)[0] * weight)[mask].sum() / weight[mask].sum())
+        path.append({"l2": l2, "held_out_loss": loss})
+        if best is None or loss < best[0]:
+            best, worse = (loss, l2, scores), 0
+        else:
+            worse += 1
+            if worse == 2:
+                break
+    assert best is not None
+    report |= {"held_out_loss": best[0], "ridge_path": path, "folds": folds}
+    return best[1], best[2], mask
+
+
+def _fit_mlp(
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    objective: Objective,
+    options: FitOptions,
+) -> tuple[Parameters, float, dict[str, Any]]:
+    rng = np.random.default_rng(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    dtype = torch.bfloat16 if _bf16(options.precision) else torch.float32
+    inputs = standardise(matrix).to(dtype)
+    blocks = int(examples.blocks.max()) + 1
+    if blocks < 2:
+        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
+    folds = max(2, min(blocks, round(1 / options.validation)))
+    fold, train_masks = held_out(examples.blocks, folds, rng)
+    train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)
+    if len(train) == 0 or len(held) == 0:
+        raise TacitError(f"{len(examples)} examples cannot be split into fitting and validation. Give more prompts")
+    rows = torch.from_numpy(examples.rows)
+    weight = torch.from_numpy(examples.weight)
+    copies = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))  # (members, n)
+    held_index = torch.from_numpy(held)
+
+    parameters = heads.mlp(
+        options.members, matrix.shape[1], options.hidden, generator, shared_trunk=options.shared_trunk
+    )
+    own = torch.tensor(objective.initial).expand(options.members, -1).clone()
+    learned = [*parameters.values(), own]
+    for tensor in learned:
+        tensor.requires_grad_(True)
+    decayed = [t for name, t in parameters.items() if name.endswith("weight") or name in ("linear", "out")]
+    batch = int(min(options.batch_size, max(16, len(train) // 40)))
+    steps = math.ceil(len(train) / batch)
+    epochs = options.epochs or int(np.clip(round(90_000 / len(train)), 3, 10))
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": [t for t in learned if all(t is not d for d in decayed) and t.numel()], "weight_decay": 0.0},
+        ],
+        lr=options.learning_rate,
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+    total, warm = epochs * steps, max(1, epochs * steps // 20)
+    reuse = examples.rows.size / max(1, len(np.unique(examples.rows[train])))
+    order_blocks = reuse > 1.5
+    best_loss, best, waited = math.inf, [t.detach().clone() for t in learned], 0
+    history = []
+    step = 0
+    done = False
+    for epoch in track(range(epochs), "fitting", epochs):
+        if done:
+            break
+        order = torch.from_numpy(train[_shuffled(examples.blocks[train, 0], rng, by_block=order_blocks)])
+        for i in range(steps):
+            scale = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
+            for group in optimiser.param_groups:
+                group["lr"] = options.learning_rate * scale
+            index = order[i * batch : (i + 1) * batch]
+            scores = _example_scores(parameters, inputs, rows[index], distinct=order_blocks)
+            share = copies[:, index]
+            loss = (objective.loss(scores, targets[index], own) * share).sum(1) / share.sum(1).clamp_min(1e-12)
+            optimiser.zero_grad(set_to_none=True)
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            step += 1
+            if i + 1 not in (steps // 2, steps):
+                continue
+            with torch.no_grad():
+                validation = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks)
+                losses = objective.loss(validation.mean(0, keepdim=True), targets[held_index], own.mean(0, keepdim=True))
+            current = float((losses[0] * weight[held_index]).sum() / weight[held_index].sum())
+            history.append({"epoch": epoch + (i + 1) / steps, "held_out_loss": current})
+            if current < best_loss:
+                best_loss, waited = current, 0
+                best = [t.detach().clone() for t in learned]
+            else:
+                waited += 1
+                done = waited >= options.patience
+    if not math.isfinite(best_loss):
+        raise TacitError("the fit diverged: the validation loss is not finite. Lower --learning_rate")
+    *fitted, own = best
+    parameters = dict(zip(parameters, fitted, strict=True))
+    with torch.no_grad():
+        validation = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+    temperature = _temperature(validation, targets[held_index], weight[held_index], objective)
+    report = {
+        "held_out_loss": best_loss,
+        "history": history,
+        "epochs": epochs,
+        "batch_size": batch,
+        "n_validation": len(held),
+        "precision": "bf16" if dtype is torch.bfloat16 else "fp32",
+        "reuse": reuse,
+        "own_parameters": own.mean(0).tolist(),
+    }
+    return parameters, temperature, report
+
+
+def _example_scores(parameters: Parameters, inputs: Tensor, rows: Tensor, *, distinct: bool) -> Tensor:
+    """Scores (members, n, k) of the responses in `rows` (n, k), each distinct response scored once where asked."""
+    flat = rows.clamp_min(0).view(-1)
+    if distinct:
+        unique, inverse = torch.unique(flat, return_inverse=True)
+        values = heads.scores(parameters, inputs.index_select(0, unique))[:, inverse]
+    else:
+        values = heads.scores(parameters, inputs.index_select(0, flat))
+    return values.view(len(values), *rows.shape)
+
+
+def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -> np.ndarray:
+    """A random order of examples; by block, the examples of one prompt stay together, so that a batch reuses responses."""
+    order = rng.permutation(len(blocks))
+    if not by_block:
+        return order
+    rank = rng.permutation(int(blocks.max()) + 1)
+    return order[np.argsort(rank[blocks[order]], kind="stable")]
+
+
+def _temperature(scores: Tensor, targets: Targets, weight: Tensor, objective: Objective) -> float:
+    """The T > 0 that minimises the held-out loss of scores / T (Guo et al. 2017, arXiv 1706.04599), by golden section.
+
+    The likelihood is Bradley-Terry's for comparisons whatever was fitted, since that is what a score difference promises;
+    ties count as half a win each.
+    """
+    if not objective.logits:
+        return 1.0
+    from scipy.optimize import minimize_scalar
+
+    loss = objective.loss
+    if objective.kind == "comparison":
+        from tacit.rewards.objectives import bradley_terry as loss
+    plain = replace(targets, label_smoothing=0.0, margin=torch.zeros_like(targets.margin))
+    nothing = torch.zeros(1, 0)
+
+    def held_out_loss(log_temperature: float) -> float:
+        return float((loss(scores / math.exp(log_temperature), plain, nothing)[0] * weight).mean())
+
+    found = minimize_scalar(held_out_loss, bounds=(-2.3, 2.3), method="bounded", options={"xatol": 1e-3})
+    return math.exp(float(found.x))
+
+
+def _bf16(precision: str) -> bool:
+    if precision == "auto":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return precision == "bf16"
+
+
+def _check_features(features: np.ndarray, examples: Examples) -> None:
+    if features.ndim != 2 or len(features) != len(examples.texts):
+        raise FeatureError(
+            f"features of shape {features.shape} for {len(examples.texts)} distinct responses: one row each is needed"
+        )
+    finite = np.isfinite(features.sum(1, dtype=np.float64))
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise FeatureError(
+            f"row {row} of the features holds NaN or infinity (text {examples.texts[row][1][:60]!r}). "
+            "Encode it again or drop it"
+        )
