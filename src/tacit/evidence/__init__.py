@@ -1,0 +1,34 @@
+"""What people gave: files of any layout to validated records, what is wrong with them, and splits that do not leak."""
+
+from tacit.evidence.dataset import Evidence
+from tacit.evidence.read import read, read_rows
+from tacit.evidence.records import (
+    KINDS,
+    Comparison,
+    Demonstration,
+    Kind,
+    Outcome,
+    Problem,
+    Ranking,
+    Rating,
+    Record,
+    Steps,
+)
+from tacit.evidence.split import split
+
+__all__ = [
+    "KINDS",
+    "Comparison",
+    "Demonstration",
+    "Evidence",
+    "Kind",
+    "Outcome",
+    "Problem",
+    "Ranking",
+    "Rating",
+    "Record",
+    "Steps",
+    "read",
+    "read_rows",
+    "split",
+]

@@ -1,0 +1,340 @@
+"""Files, folders and hub datasets as batches of raw rows.
+
+Everything streams: no source holds more than one batch of rows (and one block of the file) in memory. Rows are numbered
+as an editor shows them: JSON lines and CSV by line of the file, from 1 (a CSV header is row 1; a record that spans lines
+has the number of its first); JSON arrays, Parquet and Arrow by record, from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pydantic_core import from_json
+
+from tacit.errors import EvidenceError, MissingExtra
+
+BATCH = 4096
+_BLOCK = 1 << 20
+_TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+_SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
+_READABLE = "Give JSON lines, a JSON array, CSV, TSV (each also as .gz), Parquet, an Arrow or `datasets` folder, or hub:NAME"
+
+
+@dataclass
+class RawBatch:
+    """Rows of one source: `values[i]` is row `rows[i]`; rows that could not be parsed are in `faults` instead."""
+
+    source: str
+    rows: list[int] = field(default_factory=list)
+    values: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[EvidenceError] = field(default_factory=list)
+
+    def add(self, row: int, value: Any) -> None:
+        """Add a parsed row; anything but an object is a fault."""
+        if isinstance(value, dict):
+            self.rows.append(row)
+            self.values.append(value)
+        else:
+            mend = 'Each row must be an object such as {"prompt": ..., "chosen": ..., "rejected": ...}'
+            self.faults.append(
+                EvidenceError("the row is not an object", mend=mend, source=self.source, row=row, value=value)
+            )
+
+
+def raw_batches(source: str | Path) -> Iterator[RawBatch]:
+    """Batches of the raw rows of a file, a folder or `hub:owner/name[/config][:split]`.
+
+    Raises `EvidenceError` where the source does not exist, is empty, is damaged or is of no known type, and
+    `MissingExtra` for hub ids where the package `datasets` is absent.
+    """
+    if str(source).startswith("hub:"):
+        yield from _hub(str(source))
+        return
+    for path in _files(Path(source)):
+        try:
+            yield from _reader(path)(path)
+        except UnicodeDecodeError as error:
+            raise EvidenceError(
+                f"the text is not UTF-8 ({error.reason})", mend="Save the file as UTF-8", source=str(path)
+            ) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise EvidenceError(
+                f"the compressed file is damaged ({error})", mend="Compress or download it again", source=str(path)
+            ) from error
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise EvidenceError("there is no such file or folder", mend="Check the path", source=str(path))
+    if (path / "dataset_dict.json").is_file():
+        splits = json.loads((path / "dataset_dict.json").read_text("utf-8"))["splits"]
+        name = "train" if "train" in splits else splits[0] if len(splits) == 1 else None
+        if name is None:
+            raise EvidenceError(
+                f"the folder holds the splits {', '.join(splits)}", mend=f"Give one, as {path / splits[0]}", source=str(path)
+            )
+        return _files(path / name)
+    if (path / "state.json").is_file():
+        return [path / part["filename"] for part in json.loads((path / "state.json").read_text("utf-8"))["_data_files"]]
+    found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES and p.name[0] not in "._")
+    types = {_suffix(p) for p in found}
+    if not found:
+        raise EvidenceError("the folder holds no data file", mend=_READABLE, source=str(path))
+    if len(types) > 1:
+        raise EvidenceError(
+            f"the folder mixes {', '.join(sorted(types))} files", mend="Name one of the files instead", source=str(path)
+        )
+    return found
+
+
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[RawBatch]]:
+    match _suffix(path):
+        case ".csv" | ".tsv":
+            return _table
+        case ".jsonl" | ".ndjson" | ".json":
+            return _json
+        case ".parquet":
+            return _parquet
+        case ".arrow" | ".feather":
+            return _arrow
+        case other:
+            raise EvidenceError(f"files of type `{other or 'none'}` cannot be read", mend=_READABLE, source=str(path))
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BLOCK))  # type: ignore[arg-type]
+    return path.open("rb", buffering=_BLOCK)
+
+
+def _empty(path: Path) -> EvidenceError:
+    return EvidenceError("the file is empty", mend="It needs at least one record", source=str(path))
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------------
+
+
+def _json(path: Path) -> Iterator[RawBatch]:
+    with _open(path) as file:
+        start = b""
+        for line in file:
+            start = line.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if start:
+                break
+    if not start:
+        raise _empty(path)
+    yield from _json_array(path) if start.startswith(b"[") else _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[RawBatch]:
+    with _open(path) as file:
+        numbered = enumerate(file, 1)
+        while block := list(islice(numbered, BATCH)):
+            batch = RawBatch(str(path))
+            for row, line in block:
+                text = line.strip()
+                if row == 1:
+                    text = text.removeprefix(b"\xef\xbb\xbf")
+                if not text:
+                    continue
+                try:
+                    value = from_json(text, cache_strings="keys")
+                except ValueError as error:
+                    batch.faults.append(_broken(path, row, error, text.decode("utf-8", "replace")))
+                else:
+                    batch.add(row, value)
+            yield batch
+
+
+def _json_array(path: Path) -> Iterator[RawBatch]:
+    """Elements of a JSON array, decoded one at a time from a sliding buffer."""
+    decoder = json.JSONDecoder()
+    with _open(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig") as file:
+        buffer, row, batch = file.read(_BLOCK).lstrip()[1:], 0, RawBatch(str(path))
+        position, block, ended = 0, _BLOCK, False
+        while True:
+            position = _skip(buffer, position, " \t\r\n" + ("," if row else ""))
+            if buffer.startswith("]", position):
+                break
+            try:
+                value, position = decoder.raw_decode(buffer, position)
+            except json.JSONDecodeError as error:
+                if ended or (error.pos < len(buffer) - 16 and not error.msg.startswith("Unterminated")):
+                    batch.faults.append(_broken(path, row + 1, error, buffer[error.pos : error.pos + 60]))
+                    break
+                more = file.read(block)
+                buffer, position, block, ended = buffer[position:] + more, 0, block * 2, not more
+                continue
+            row, block = row + 1, _BLOCK
+            batch.add(row, value)
+            if len(batch.rows) >= BATCH:
+                yield batch
+                batch = RawBatch(str(path))
+            if position > _BLOCK:
+                buffer, position = buffer[position:], 0
+        yield batch
+
+
+def _skip(text: str, position: int, skipped: str) -> int:
+    while position < len(text) and text[position] in skipped:
+        position += 1
+    return position
+
+
+def _broken(path: Path, row: int, error: ValueError, text: str) -> EvidenceError:
+    mend = "Mend or delete this row; each must be one complete JSON object"
+    return EvidenceError(f"broken JSON ({error})", mend=mend, source=str(path), row=row, value=text)
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def _table(path: Path) -> Iterator[RawBatch]:
+    csv.field_size_limit(sys.maxsize)
+    with _open(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        while first and not first.strip():
+            first = file.readline()
+        if not first:
+            raise _empty(path)
+        delimiter = "\t" if _suffix(path) == ".tsv" or ("\t" in first and "," not in first) else ","
+        if delimiter == "," and "," not in first and ";" in first:
+            delimiter = ";"
+        header = next(csv.reader([first], delimiter=delimiter))
+        if repeated := [name for name in header if header.count(name) > 1]:
+            raise EvidenceError(
+                "the header names a column twice", mend="Rename one", source=str(path), row=1, column=repeated[0]
+            )
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        batch, row = RawBatch(str(path)), 2
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                batch.faults.append(
+                    EvidenceError(
+                        f"broken quotes ({error})",
+                        mend='Write a quote inside a quoted cell twice (""), or give JSON lines',
+                        source=str(path),
+                        row=row,
+                    )
+                )
+                cells = []
+            if cells and len(cells) != len(header):
+                batch.faults.append(
+                    EvidenceError(
+                        f"{len(cells)} cells under {len(header)} columns",
+                        mend="Give each row one cell per column; quote cells that hold the delimiter or a line break",
+                        source=str(path),
+                        row=row,
+                        value=delimiter.join(cells),
+                    )
+                )
+            elif cells:
+                batch.add(row, {name: _cell(cell) for name, cell in zip(header, cells, strict=True)})
+            row = reader.line_num + 2
+            if len(batch.rows) + len(batch.faults) >= BATCH:
+                yield batch
+                batch = RawBatch(str(path))
+        yield batch
+
+
+def _cell(cell: str) -> Any:
+    """A cell as it stands, or the JSON list or object that it holds (messages, ranks, attributes)."""
+    if cell[:1] in ("[", "{") and cell[-1:] in ("]", "}"):
+        try:
+            return from_json(cell)
+        except ValueError:
+            return cell
+    return cell
+
+
+# --- columns ------------------------------------------------------------------------------------------------------------
+
+
+def _parquet(path: Path) -> Iterator[RawBatch]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from _arrow_batches(path, file.iter_batches(batch_size=BATCH))
+    except pyarrow.ArrowInvalid as error:
+        raise EvidenceError(
+            f"not a Parquet file ({error})", mend="Write or download it again", source=str(path)
+        ) from error
+
+
+def _arrow(path: Path) -> Iterator[RawBatch]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as memory:
+        try:
+            reader = pyarrow.ipc.open_stream(memory)
+            batches: Iterable[Any] = reader
+        except pyarrow.ArrowInvalid:
+            memory.seek(0)
+            try:
+                file = pyarrow.ipc.open_file(memory)
+            except pyarrow.ArrowInvalid as error:
+                raise EvidenceError(
+                    f"not an Arrow file ({error})", mend="Write or download it again", source=str(path)
+                ) from error
+            batches = (file.get_batch(i) for i in range(file.num_record_batches))
+        yield from _arrow_batches(path, batches)
+
+
+def _arrow_batches(path: Path, batches: Iterable[Any]) -> Iterator[RawBatch]:
+    row = 1
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH):
+            values = batch.slice(start, BATCH).to_pylist()
+            yield RawBatch(str(path), list(range(row, row + len(values))), values)
+            row += len(values)
+
+
+def _hub(source: str) -> Iterator[RawBatch]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtra("hub", f"reading {source}") from error
+    name, _, split = source.removeprefix("hub:").partition(":")
+    parts = name.split("/")
+    try:
+        stream = datasets.load_dataset("/".join(parts[:2]), *parts[2:3], split=split or "train", streaming=True)
+        numbered = enumerate(cast(Iterable[dict[str, Any]], stream), 1)
+        while block := list(islice(numbered, BATCH)):
+            yield RawBatch(source, [row for row, _ in block], [value for _, value in block])
+    except (OSError, ValueError) as error:
+        raise EvidenceError(
+            f"the hub dataset cannot be read ({str(error).splitlines()[0]})",
+            mend="Give it as hub:owner/name[/config][:split], and check the connection",
+            source=source,
+        ) from error
+
+
+def from_values(values: Sequence[Any], source: str) -> Iterator[RawBatch]:
+    """Batches of rows that are in memory already, numbered from 1."""
+    for start in range(0, len(values), BATCH):
+        batch = RawBatch(source)
+        for row, value in enumerate(values[start : start + BATCH], start + 1):
+            batch.add(row, value)
+        yield batch
