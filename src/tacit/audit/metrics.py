@@ -1,0 +1,312 @@
+"""How good is a reward on evidence that it has not seen?
+
+`evaluate` scores every distinct (prompt, completion) once and reports, each with a 95% interval from a clustered
+bootstrap (`tacit.audit.bootstrap`):
+
+- `accuracy`: the share of comparisons in which the preferred completion scores higher. A comparison that people called
+  a tie counts one half whatever the scores, and so does one whose scores are exactly equal; a constant reward therefore
+  gets .5. `accuracy_decided` leaves people's ties out; `ties`, `tie_share` and `score_ties` say how many there are.
+- `length_accuracy`: the same for the control reward "the longer completion (in characters) is better".
+- `order_consistency`: the share of pairs ordered as the gold score orders them (gold columns), or as people did.
+- `spearman`: rank correlation with `spearman_against`, per prompt and averaged over prompts with at least two
+  distinct values; over all items where there are no prompts.
+- `nll`, `ece`: of the forecast P(a preferred to b) = sigma(score_a - score_b); `ece_scaled` after a temperature fitted
+  on other prompts; `ece_noise_floor` is what chance alone would give, and an ECE means something only beside it.
+  Resampling adds to |.|, so intervals of a small ECE lie above it: read them with the floor.
+
+What is resampled: prompts; prompts and people where `annotator` is filled; for comparisons without prompts both items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from tacit.audit import calibration, ranking
+from tacit.audit.arrays import Items, Pairs, item_means, read_pairs, read_values
+from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
+from tacit.errors import EvidenceError
+from tacit.evidence.records import Kind, Record
+from tacit.rewards.contract import Reward
+
+PAIR_LIMIT = 200_000
+"""Rated pairs looked at: a random sample of this size stands for more."""
+
+_PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
+
+
+class _Rows(Protocol):
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def source(self) -> str: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+def evaluate(reward: Reward, evidence: _Rows, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Metrics of `reward` on `evidence` (comparison, ranking, outcome or rating), as a JSON-ready dictionary.
+
+    `X_ci` is the 95% interval of `X`. A metric that the evidence cannot give is None. Columns `gold_chosen` and
+    `gold_rejected` of a comparison hold a gold score; order consistency and Spearman are then measured against it.
+
+    Raises `EvidenceError` for kinds that do not say which completion is better, and for empty evidence.
+    """
+    measure = {"comparison": _comparisons, "ranking": _comparisons, "outcome": _outcomes, "rating": _ratings}
+    if evidence.kind not in measure:
+        raise EvidenceError(
+            f"evidence of kind {evidence.kind} does not say which completion is better",
+            mend="Audit with comparisons, rankings, outcomes or ratings.",
+            source=evidence.source,
+        )
+    result = measure[evidence.kind](reward, evidence, evidence.source, resamples, np.random.default_rng(seed))
+    return {"kind": evidence.kind, "reward": reward.name, "resamples": resamples, "seed": seed, **result}
+
+
+def pair_accuracy(delta: Array, tie: Array) -> Array:
+    """Credit of each comparison (n,): 1 where delta > 0, 1/2 where delta = 0 or people saw a tie, else 0."""
+    return np.where(np.asarray(tie, dtype=bool), 0.5, (np.sign(np.asarray(delta, dtype=np.float64)) + 1) / 2)
+
+
+def _comparisons(
+    reward: Reward, evidence: Iterable[Record], source: str, resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    pairs = read_pairs(evidence)
+    n = len(pairs.a)
+    _require_rows(n, source)
+    items, w, y = pairs.items, pairs.weight, np.where(pairs.tie > 0, 0.5, 1.0)
+    scores = items.score(reward)
+    lengths, prompt_of = np.array(items.lengths, dtype=np.float64), np.array(items.prompt_of, dtype=np.intp)
+    delta = scores[pairs.a] - scores[pairs.b]
+    clusters = _pair_clusters(pairs, prompt_of)
+    decided = pairs.tie == 0
+    gold_delta = pairs.gold[:, 0] - pairs.gold[:, 1]
+    has_gold = pairs.against == "gold"
+    consistent = np.isfinite(gold_delta) & (gold_delta != 0) if has_gold else decided
+    order = pair_accuracy(delta * (np.sign(gold_delta) if has_gold else 1.0), np.zeros(n))
+    fold_cluster = np.minimum(pairs.a, pairs.b) if items.promptless else prompt_of[pairs.a]
+    scaled = calibration.cross_fitted(delta, y, fold_cluster, rng, weight=w)
+    credit = pair_accuracy(delta, pairs.tie)
+    shares = {
+        "accuracy": (credit, np.ones(n)),
+        "accuracy_decided": (credit, decided),
+        "length_accuracy": (pair_accuracy(lengths[pairs.a] - lengths[pairs.b], pairs.tie), np.ones(n)),
+        "order_consistency": (order, consistent),
+        "nll": (calibration.nll(delta, y), np.ones(n)),
+        "nll_scaled": (calibration.nll(scaled, y), np.ones(n)),
+        "tie_share": (pairs.tie, np.ones(n)),
+    }
+    tables = {
+        "ece": calibration.residuals(delta, y, both_orders=True),
+        "ece_scaled": calibration.residuals(scaled, y, both_orders=True),
+    }
+    floor = calibration.ece_noise_floor(delta, rng, weight=w, tie_share=float(np.average(pairs.tie, weights=w)))
+    return {
+        **_counts(items, n, pairs.annotator),
+        "ties": int(pairs.tie.sum()),
+        "score_ties": int((delta == 0).sum()),
+        **_sums(shares, tables, w, clusters, resamples, rng),
+        "ece_noise_floor": floor,
+        "temperature": calibration.fit_temperature(delta, y, w),
+        "order_consistency_against": "gold" if has_gold else "people",
+        **_spearman(scores, pairs.target_item, pairs.target_group, pairs.target, items, resamples, rng),
+        "spearman_against": pairs.against,
+    }
+
+
+def _pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:
+    """Prompts (both, where they differ) or, without prompts, both items; and people where any is named."""
+    if pairs.items.promptless:
+        factors, tables = [pairs.a, pairs.b], [_ITEM, _ITEM]
+    else:
+        first, second = prompt_of[pairs.a], prompt_of[pairs.b]
+        factors, tables = [first], [_PROMPT]
+        if (first != second).any():
+            factors, tables = [first, np.where(first == second, -1, second)], [_PROMPT, _PROMPT]
+    if _people(pairs.annotator) is not None:
+        factors, tables = [*factors, pairs.annotator], [*tables, _ANNOTATOR]
+    return Clusters.of(*factors, tables=tables)
+
+
+def _outcomes(
+    reward: Reward, evidence: Iterable[Record], source: str, resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    rows = read_values(evidence)
+    items, item, y, n = rows.items, rows.item, rows.value, len(rows.item)
+    _require_rows(n, source)
+    prompt = np.array(items.prompt_of, dtype=np.intp)[item]
+    if y.min() == y.max():
+        raise EvidenceError(
+            f"every outcome has label {bool(y[0])}",
+            mend="Give outcomes of both labels: there is nothing to tell apart.",
+            source=source,
+            column="label",
+        )
+    scores = items.score(reward)
+    delta, length = scores[item], np.array(items.lengths, dtype=np.float64)[item]
+    people = _people(rows.annotator)
+    clusters = Clusters.of(prompt) if people is None else Clusters.of(prompt, people)
+    scaled = calibration.cross_fitted(delta, y, prompt, rng)
+    within: dict[str, Any] = {}
+    for key, values in (("accuracy", delta), ("length_accuracy", length)):
+        names, won, pairs = ranking.auc_by_group(values, y, prompt)
+        across = float(ranking.weighted_auc(values, y, np.ones((1, n)))[0])
+        draws = np.concatenate([ranking.weighted_auc(values, y, w) for w in clusters.weights(resamples, rng)])
+        within |= {f"{key}_across_prompts": across, f"{key}_across_prompts_ci": _ci(draws, clusters)}
+        if pairs.any():
+            sums = Clusters.of(names).sums(np.stack([won, pairs], axis=1), resamples, rng)
+            within |= {key: float(won.sum() / pairs.sum()), f"{key}_ci": _ci(ratio(*sums.T), Clusters.of(names))}
+        else:
+            within |= {key: across, f"{key}_ci": _ci(draws, clusters)}
+        within["pairs"] = int(pairs.sum())
+    shares = {"nll": (calibration.nll(delta, y), np.ones(n)), "nll_scaled": (calibration.nll(scaled, y), np.ones(n))}
+    tables = {
+        "ece": calibration.residuals(delta, y, both_orders=False),
+        "ece_scaled": calibration.residuals(scaled, y, both_orders=False),
+    }
+    rate = float(y.mean())
+    seen, value = item_means(item, y)
+    return {
+        **_counts(items, n, rows.annotator),
+        "ties": 0,
+        "tie_share": 0.0,
+        **within,
+        "accuracy_is": "within prompts" if within["pairs"] else "across prompts",
+        "order_consistency": within["accuracy"],
+        "order_consistency_ci": within["accuracy_ci"],
+        **_sums(shares, tables, np.ones(n), clusters, resamples, rng),
+        "nll_base_rate": float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))),
+        "ece_noise_floor": calibration.ece_noise_floor(delta, rng, both_orders=False),
+        "temperature": calibration.fit_temperature(delta, y),
+        **_spearman(scores, seen, np.array(items.prompt_of, dtype=np.intp)[seen], value, items, resamples, rng),
+        "spearman_against": "label",
+    }
+
+
+def _ratings(
+    reward: Reward, evidence: Iterable[Record], source: str, resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    rows = read_values(evidence)
+    items = rows.items
+    _require_rows(len(rows.item), source)
+    scores = items.score(reward)
+    lengths, prompt_of = np.array(items.lengths, dtype=np.float64), np.array(items.prompt_of, dtype=np.intp)
+    item, value = item_means(rows.item, rows.value)
+    i, j = ranking.pairs_within(prompt_of[item], limit=PAIR_LIMIT, rng=rng)
+    if len(i) == 0 or np.all(value[i] == value[j]):
+        i, j = ranking.pairs_within(np.zeros(len(item), dtype=np.intp), limit=PAIR_LIMIT, rng=rng)
+    better = np.sign(value[i] - value[j])
+    differ = better != 0
+    none = np.zeros(len(i))
+    shares = {
+        "accuracy": (pair_accuracy(better * (scores[item[i]] - scores[item[j]]), none), differ),
+        "length_accuracy": (pair_accuracy(better * (lengths[item[i]] - lengths[item[j]]), none), differ),
+    }
+    first, second = prompt_of[item[i]], prompt_of[item[j]]
+    within = bool((first == second).all()) and not items.promptless
+    clusters = (
+        Clusters.of(first)
+        if within
+        else Clusters.of(item[i], item[j], tables=[_ITEM, _ITEM])
+        if items.promptless
+        else Clusters.of(first, np.where(first == second, -1, second), tables=[_PROMPT, _PROMPT])
+    )
+    measured = _sums(shares, {}, np.ones(len(i)), clusters, resamples, rng)
+    attributes = {}
+    for name, (rated, given) in rows.attributes.items():
+        seen, mean = item_means(rated, given)
+        attributes[name] = _spearman(scores, seen, prompt_of[seen], mean, items, resamples, rng)
+    return {
+        **_counts(items, len(rows.item), rows.annotator),
+        "pairs": int(differ.sum()),
+        "ties": int((~differ).sum()),
+        "tie_share": float(np.mean(~differ)) if len(differ) else 0.0,
+        **measured,
+        "accuracy_is": "within prompts" if within else "across prompts",
+        "order_consistency": measured["accuracy"],
+        "order_consistency_ci": measured["accuracy_ci"],
+        **dict.fromkeys(("nll", "nll_ci", "ece", "ece_ci")),
+        **_spearman(scores, item, prompt_of[item], value, items, resamples, rng),
+        "spearman_against": "score",
+        **({"attributes": attributes} if attributes else {}),
+    }
+
+
+def _sums(
+    shares: dict[str, tuple[Array, Array]],
+    tables: dict[str, Array],
+    weight: Array,
+    clusters: Clusters,
+    resamples: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Weighted means over the rows that count, and calibration errors, with the intervals of one common bootstrap."""
+    columns = [weight[:, None]]
+    for value, counts in shares.values():
+        columns += [(weight * counts * value)[:, None], (weight * counts)[:, None]]
+    columns += [weight[:, None] * table for table in tables.values()]
+    statistics = np.concatenate(columns, axis=1)
+    draws = np.concatenate([statistics.sum(axis=0, keepdims=True), clusters.sums(statistics, resamples, rng)])
+    values = {name: ratio(draws[:, 1 + 2 * k], draws[:, 2 + 2 * k]) for k, name in enumerate(shares)}
+    start = 1 + 2 * len(shares)
+    for name, table in tables.items():
+        values[name] = calibration.ece_of_sums(draws[:, start : start + table.shape[1]], draws[:, 0])
+        start += table.shape[1]
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        result[name], result[f"{name}_ci"] = _plain(value[0]), _ci(value[1:], clusters)
+    return result
+
+
+def _spearman(
+    scores: Array, item: Index, group: Index, value: Array, items: Items, resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Mean of the groups' rho, resampled by prompt; without prompts rho over all items, resampled by item."""
+    if items.promptless and len(np.unique(group)) == 1:
+        clusters = Clusters.of(item)
+        rho = ranking.spearman(scores[item], value)
+        draws = [ranking.weighted_spearman(scores[item], value, w) for w in clusters.weights(resamples, rng)]
+        return {"spearman": _plain(rho), "spearman_ci": _ci(np.concatenate(draws), clusters), "spearman_groups": 1}
+    groups, rhos = ranking.spearman_by_group(scores[item], value, group)
+    if len(groups) == 0:
+        return {"spearman": None, "spearman_ci": None, "spearman_groups": 0}
+    first = {int(g): int(i) for g, i in zip(group[::-1], item[::-1], strict=True)}
+    clusters = Clusters.of([items.prompt_of[first[int(g)]] for g in groups])
+    sums = clusters.sums(np.stack([rhos, np.ones(len(rhos))], axis=1), resamples, rng)
+    return {
+        "spearman": float(rhos.mean()),
+        "spearman_ci": _ci(ratio(*sums.T), clusters),
+        "spearman_groups": len(groups),
+    }
+
+
+def _counts(items: Items, n: int, person: Index) -> dict[str, Any]:
+    return {
+        "n_test": n,
+        "n_items": len(items.prompts),
+        "n_prompts": 0 if items.promptless else len(set(items.prompt_of)),
+        "n_annotators": None if _people(person) is None else len(np.unique(person)),
+    }
+
+
+def _people(person: Index) -> Index | None:
+    """The people as a factor, or None where every row is a person of its own and so tells nothing."""
+    return person if len(np.unique(person)) < len(person) else None
+
+
+def _ci(draws: Array, clusters: Clusters) -> list[float] | None:
+    return interval(draws) if clusters.smallest >= 2 else None
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _require_rows(n: int, source: str) -> None:
+    if n == 0:
+        raise EvidenceError(
+            "no row to audit", mend="Give at least one comparison, ranking, outcome or rating.", source=source
+        )
