@@ -21,11 +21,12 @@ from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights, held_out
 from tacit.rewards.heads import Parameters, Standardiser
-from tacit.rewards.linear import Design, gram_factor, minimise
+from tacit.rewards.linear import Design, Solution, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets, objective_for
 
-RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
-"""The path of l2 that cross-fitting walks, in units of the mean loss per example on standardised features."""
+RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""The path of l2 that cross-fitting walks, in multiples of d / n: there the ridge weighs as much as the data, whatever
+their size, since a standardised dimension carries a curvature of order one and noise of order 1 / n."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ class FitOptions:
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the hidden layers of `mlp`."""
     l2: float | None = None
-    """Ridge of a linear head; None chooses it by cross-fitting over prompts."""
+    """Ridge of the linear part; None chooses it by cross-fitting over prompts."""
     weight_decay: float = 0.1
     """Decoupled weight decay of `mlp`."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak learning rate of `mlp`."""
-    batch_size: int = 512
+    batch_size: int = 1024
     """Examples a step of `mlp`; smaller data take smaller batches, so that an epoch has at least 40 steps."""
     epochs: int | None = None
     """Most epochs of `mlp`; None takes 3 from 30,000 examples on and more below, up to 10."""
-    patience: int = 4
+    patience: int = 2
     """Half epochs without a better validation loss before `mlp` stops."""
     validation: float = 0.1
     """Share of blocks (prompts) that `mlp` holds out for early stopping and temperature."""
@@ -129,7 +130,7 @@ def _fit_linear(
     report: dict[str, Any] = {}
     l2, temperature = options.l2, 1.0
     if l2 is None:
-        l2, out_of_fold, mask = _choose_ridge(design, targets, weight, objective, gram, examples, rng, report)
+        l2, out_of_fold, mask = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng, report)
         temperature = _temperature(out_of_fold[:, mask], targets[mask], weight[mask], objective)
     weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
     solution = minimise(design, targets, weights, objective, l2, gram=gram)
@@ -143,7 +144,7 @@ def _choose_ridge(
     weight: Tensor,
     objective: Objective,
     gram: Tensor | None,
-    examples: Examples,
+    blocks: np.ndarray,
     rng: np.random.Generator,
     report: dict[str, Any],
 ) -> tuple[float, Tensor, Tensor]:
@@ -151,11 +152,13 @@ def _choose_ridge(
 
     Returns the best ridge, its out-of-fold scores (1, n, k) and the mask of examples that have one.
     """
-    blocks = int(examples.blocks.max()) + 1
-    if blocks < 2:
+    _, flat = np.unique(blocks, return_inverse=True)
+    blocks = flat.reshape(blocks.shape)
+    count = int(blocks.max()) + 1
+    if count < 2:
         raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more, or set --l2")
-    folds = min(5, blocks)
-    fold, train = held_out(examples.blocks, folds, rng)
+    folds = min(5, count)
+    fold, train = held_out(blocks, folds, rng)
     weights = weight * torch.from_numpy(train.astype(np.float32))
     kept = torch.from_numpy(train.any(1))
     weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, weight)
@@ -164,7 +167,9 @@ def _choose_ridge(
     every = torch.arange(len(member))
     best: tuple[float, float, Tensor] | None = None
     path, start, worse = [], None, 0
-    for l2 in RIDGES:
+    unit = design.matrix.shape[1] / len(member)
+    for multiple in RIDGES:
+        l2 = multiple * unit
         solution = minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=3e-4)
         start = solution.theta
         head = solution.parameters
@@ -206,12 +211,14 @@ def _fit_mlp(
     rows = torch.from_numpy(examples.rows)
     weight = torch.from_numpy(examples.weight)
     copies = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))  # (members, n)
-    held_index = torch.from_numpy(held)
+    held_index, train_index = torch.from_numpy(held), torch.from_numpy(train)
 
     parameters = heads.mlp(
         options.members, matrix.shape[1], options.hidden, generator, shared_trunk=options.shared_trunk
     )
-    own = torch.tensor(objective.initial).expand(options.members, -1).clone()
+    start = _linear_start(inputs, examples.take(train), targets[train_index], copies[:, train_index], objective, options)
+    parameters |= start.parameters
+    own = start.own.clone()
     learned = [*parameters.values(), own]
     for tensor in learned:
         tensor.requires_grad_(True)
@@ -231,8 +238,14 @@ def _fit_mlp(
     total, warm = epochs * steps, max(1, epochs * steps // 20)
     reuse = examples.rows.size / max(1, len(np.unique(examples.rows[train])))
     order_blocks = reuse > 1.5
-    best_loss, best, waited = math.inf, [t.detach().clone() for t in learned], 0
-    history = []
+    def held_out_loss() -> float:
+        with torch.no_grad():
+            scores = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+            losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True))[0]
+        return float((losses * weight[held_index]).sum() / weight[held_index].sum())
+
+    best_loss, best, waited = held_out_loss(), [t.detach().clone() for t in learned], 0
+    history = [{"epoch": 0.0, "held_out_loss": best_loss}]
     step = 0
     done = False
     for epoch in track(range(epochs), "fitting", epochs):
@@ -253,10 +266,7 @@ def _fit_mlp(
             step += 1
             if i + 1 not in (steps // 2, steps):
                 continue
-            with torch.no_grad():
-                validation = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks)
-                losses = objective.loss(validation.mean(0, keepdim=True), targets[held_index], own.mean(0, keepdim=True))
-            current = float((losses[0] * weight[held_index]).sum() / weight[held_index].sum())
+            current = held_out_loss()
             history.append({"epoch": epoch + (i + 1) / steps, "held_out_loss": current})
             if current < best_loss:
                 best_loss, waited = current, 0
@@ -282,6 +292,21 @@ def _fit_mlp(
         "own_parameters": own.mean(0).tolist(),
     }
     return parameters, temperature, report
+
+
+def _linear_start(
+    inputs: Tensor, examples: Examples, targets: Targets, weights: Tensor, objective: Objective, options: FitOptions
+) -> Solution:
+    """A roughly solved linear head: the hidden layers then learn only what it leaves over, and overfit far less."""
+    design = Design.of(inputs.float(), torch.from_numpy(examples.rows), objective)
+    gram = gram_factor(design.matrix, options.seed)
+    l2 = options.l2
+    if l2 is None and len(examples) < 20 * inputs.shape[1]:
+        weight, rng = torch.from_numpy(examples.weight), np.random.default_rng(options.seed)
+        l2, _, _ = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng, {})
+    elif l2 is None:
+        l2 = inputs.shape[1] / len(examples)
+    return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3)
 
 
 def _example_scores(parameters: Parameters, inputs: Tensor, rows: Tensor, *, distinct: bool) -> Tensor:

@@ -67,7 +67,7 @@ def mlp(
         parameters[f"hidden.{i}.weight"] = torch.randn(trunks, width, size, generator=generator) * math.sqrt(2 / width)
         parameters[f"hidden.{i}.bias"] = torch.zeros(trunks, 1, size)
         width = size
-    parameters["out"] = torch.randn(members, width, generator=generator) / math.sqrt(width) * 0.1
+    parameters["out"] = torch.zeros(members, width)
     return parameters
 
 

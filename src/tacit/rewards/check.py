@@ -1,0 +1,168 @@
+"""`check_reward`: the contract of `tacit.rewards.contract` made executable, in the manner of Gymnasium's checker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tacit.conversation import Completion, Prompt
+from tacit.rewards.contract import Reward, Saved, Uncertain
+
+TOLERANCE = 1e-5
+"""Largest difference allowed between two scores of the same row, relative to 1 + |score|."""
+
+EXAMPLES: tuple[tuple[Prompt, Completion], ...] = (
+    ("What is the capital of France?", "Paris."),
+    ("What is the capital of France?", "I think that it may be Lyon, but please check this."),
+    ("Write a haiku.", "An old silent pond\nA frog jumps into the pond\nSplash! Silence again."),
+    ("", "A completion without a prompt."),
+    ("A prompt without a completion.", ""),
+    ("日本の首都は?", "東京です 🗼"),
+    ("Repeat the word.", "word " * 4000),
+    ("A long prompt. " * 2000, "A short answer."),
+    ([{"role": "user", "content": "Hello"}], [{"role": "assistant", "content": "Hi, how can I help?"}]),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One demand of the contract, whether it holds, and how to mend it where it does not."""
+
+    demand: str
+    ok: bool
+    detail: str = ""
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.demand}" + ("" if self.ok else f": {self.detail}. {self.mend}")
+
+
+def check_reward(
+    reward: Reward, examples: Sequence[tuple[Prompt, Completion]] = EXAMPLES, *, new_process: bool = False
+) -> list[Finding]:
+    """Try every demand of the contract on `examples` and return one finding each; none raises.
+
+    `new_process` also loads the saved reward in a fresh interpreter, which takes seconds.
+    """
+    prompts, completions = [p for p, _ in examples], [c for _, c in examples]
+    findings: list[Finding] = []
+
+    def demand(text: str, mend: str, test: Callable[[], str]) -> bool:
+        try:
+            detail = test()
+        except Exception as error:
+            detail = f"raised {type(error).__name__}: {error}"
+        findings.append(Finding(text, not detail, detail, mend if detail else ""))
+        return not detail
+
+    def score(order: Sequence[int]) -> np.ndarray:
+        return reward.score([prompts[i] for i in order], [completions[i] for i in order])
+
+    every = list(range(len(examples)))
+    shape_mend = "Return one float32 NumPy array of shape (n,)"
+    if not demand("scores are a finite float32 array (n,)", shape_mend, lambda: _shape(score(every), len(every))):
+        return findings
+    base = score(every)
+    demand("no rows give no scores", shape_mend, lambda: _shape(reward.score([], []), 0))
+    demand(
+        "scoring twice gives the same scores",
+        "Switch dropout off and draw no random numbers while scoring",
+        lambda: "" if np.array_equal(score(every), base) else _difference(score(every), base),
+    )
+    demand(
+        "batch size does not matter",
+        "Mask padding, pad on the right, and normalise nothing over the batch",
+        lambda: _difference(np.concatenate([score([i]) for i in every]), base),
+    )
+    demand(
+        "order does not matter",
+        "Put scores back in the order of the rows after sorting by length",
+        lambda: _difference(score(every[::-1])[::-1], base),
+    )
+    demand(
+        "neighbours do not matter",
+        "Score each row from its own text alone",
+        lambda: _difference(score(every + every[:3] * 5)[: len(every)], base),
+    )
+    demand(
+        "a conversation scores as the same two strings",
+        "Render text with tacit.conversation",
+        lambda: _difference(
+            reward.score([[{"role": "user", "content": "Hello"}]], [[{"role": "assistant", "content": "Hi"}]]),
+            reward.score(["Hello"], ["Hi"]),
+        ),
+    )
+    if isinstance(reward, Uncertain):
+        members = reward.score_members(prompts, completions)
+        demand(
+            "the score is the mean of the members",
+            "Return members of shape (members, n), before any pessimism",
+            lambda: f"members have shape {members.shape}"
+            if members.ndim != 2 or members.shape[1] != len(every)
+            else _difference(members.mean(0), base),
+        )
+    if isinstance(reward, Saved):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "reward"
+            mend = "Save every tensor and option that a score depends on"
+
+            def reload() -> str:
+                reward.save(folder)
+                return _difference(type(reward).load(folder).score(prompts, completions), base)
+
+            saved = demand("saving and loading keeps the scores", mend, reload)
+            forbidden = [p.name for p in folder.rglob("*") if p.suffix in {".pkl", ".pickle", ".pt", ".bin", ".joblib"}]
+            demand(
+                "no pickle on disk",
+                "Write JSON and safetensors",
+                lambda: f"found {', '.join(forbidden)}" if forbidden else "",
+            )
+            if new_process and saved:
+                demand("a new process gives the same scores", mend, lambda: _fresh(folder, examples, base))
+    return findings
+
+
+def _shape(scores: np.ndarray, n: int) -> str:
+    if not isinstance(scores, np.ndarray):
+        return f"got a {type(scores).__name__}"
+    if scores.shape != (n,) or scores.dtype != np.float32:
+        return f"got shape {scores.shape} and dtype {scores.dtype} for {n} rows"
+    bad = np.flatnonzero(~np.isfinite(scores))
+    return f"row {bad[0]} is {scores[bad[0]]}" if len(bad) else ""
+
+
+def _difference(scores: np.ndarray, base: np.ndarray) -> str:
+    gap = np.abs(np.asarray(scores, np.float64) - base) / (1 + np.abs(base))
+    worst = int(gap.argmax()) if gap.size else 0
+    return f"row {worst} differs by {gap[worst]:.2g}" if gap.size and gap[worst] > TOLERANCE else ""
+
+
+_FRESH = """
+import json, sys
+import numpy as np
+import tacit
+examples = json.load(sys.stdin)
+scores = tacit.load(sys.argv[1]).score([p for p, _ in examples], [c for _, c in examples])
+print(json.dumps(scores.astype(float).tolist()))
+"""
+
+
+def _fresh(folder: Path, examples: Sequence[tuple[Prompt, Completion]], base: np.ndarray) -> str:
+    import json
+
+    done = subprocess.run(
+        [sys.executable, "-c", _FRESH, str(folder)],
+        input=json.dumps([list(e) for e in examples]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return f"the new process failed: {done.stderr.strip().splitlines()[-1]}"
+    return _difference(np.array(json.loads(done.stdout), dtype=np.float32), base)
