@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from tacit.errors import EvidenceError
-from tacit.evidence.layouts import Layout, Misfit, detect
+from tacit.evidence.layouts import Layout, detect
+from tacit.evidence.mappings import Misfit
 from tacit.evidence.records import KINDS, Kind, Record
 from tacit.evidence.sources import RawBatch, from_values
 
@@ -63,8 +64,8 @@ class Evidence:
     """Records of one kind, read as they are needed.
 
     `kind` is the kind of every record, `source` where they come from, `layout` the shape that was recognised and
-    `dropped` how many records a split left out because they belong to both sides. Iterating raises `EvidenceError` at the
-    first row that is not such a record; `tacit.evidence.check` lists all of them.
+    `dropped` how many records a split left out because they belong to both sides. Iterating raises `EvidenceError` at
+    the first row that is not such a record; `tacit.evidence.check` lists all of them.
     """
 
     def __init__(
@@ -142,8 +143,8 @@ class Evidence:
     def select(self, keep: npt.NDArray[Any] | Sequence[int] | Sequence[bool], *, dropped: int = 0) -> Evidence:
         """The records at some positions (0 = first record), still lazy.
 
-        `keep` is a boolean mask over all records, shape (n,), or strictly increasing positions. Raises `ValueError` for a
-        mask of another length, positions out of order and positions out of range.
+        `keep` is a boolean mask over all records, shape (n,), or strictly increasing positions. Raises `ValueError` for
+        a mask of another length, positions out of order and positions out of range.
         """
         chosen = np.asarray(keep)
         if chosen.dtype == bool:
@@ -206,7 +207,8 @@ def from_raw(
 ) -> Evidence:
     """Evidence over batches of raw rows: recognise the layout from the first rows, then map and validate lazily.
 
-    `columns` names columns of the source for ours, as {"chosen": "better"}. `transform` is applied to each mapped record.
+    `columns` names columns of the source for ours, as {"chosen": "better"}; `transform` is applied to each mapped
+    record.
     """
     renames = {theirs: ours for ours, theirs in (columns or {}).items()}
     layout, aliases = _recognise(batches(), source, kind, renames)
@@ -240,8 +242,8 @@ def _recognise(
     wanted = f" as kind {kind}" if kind else ""
     raise EvidenceError(
         f"the columns {', '.join(f'`{name}`' for name in value) or '(none)'} are no layout that is known{wanted}",
-        mend="Name them with --columns (columns= in Python), as chosen=better,rejected=worse; comparisons need `prompt`,"
-        " `chosen`, `rejected`, other kinds are listed in the guide",
+        mend="Name them with --columns (columns= in Python), as chosen=better,rejected=worse; comparisons need"
+        " `prompt`, `chosen`, `rejected`, other kinds are listed in the guide",
         source=source,
         row=row,
     )
@@ -267,12 +269,17 @@ def _chunk(batch: RawBatch, layout: Layout, renames: Mapping[str, str], transfor
     rows, values, faults, skipped = batch.rows, batch.values, list(batch.faults), 0
     if renames:
         values = [_rename(value, renames) for value in values]
-    if layout.records or transform or not all(layout.requires <= value.keys() for value in values):
+    mapped = bool(
+        layout.records or transform or ("prompt" in layout.requires and any("prompt" not in v for v in values))
+    )
+    if mapped:
         rows, values, skipped = _mapped(batch.source, rows, values, layout, transform, faults)
     records: list[Record] = []
     try:
         records = _adapter(layout.kind).validate_python(values)
     except ValidationError:
+        if not mapped:
+            rows, values, skipped = _mapped(batch.source, rows, values, layout, transform, faults)
         rows, records = _one_by_one(batch.source, rows, values, layout.kind, faults)
     return Chunk(rows, records, faults, skipped)
 
@@ -300,8 +307,7 @@ def _mapped(
             records = layout.records(value) if layout.records else [value]
             records = [transform(record) for record in records] if transform else records
         except Misfit as misfit:
-            place = {"source": source, "row": row, "column": misfit.column}
-            faults.append(EvidenceError(misfit.reason, mend=misfit.mend, **place, **misfit.value))
+            faults.append(misfit.at(source, row))
             continue
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             reason = f"the row does not have the shape of layout {layout.name} ({type(error).__name__}: {error})"

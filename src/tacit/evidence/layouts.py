@@ -1,54 +1,20 @@
 """The layouts of preference data in the wild, recognised by their columns.
 
-A layout says which columns a row must have and turns one raw row into zero or more records of its kind (as mappings; the
-reader validates them). Layouts whose rows are records already have no function. Columns that a layout does not use are
-kept beside the record.
+A layout says which columns a row must have, and which function of `mappings` turns a row into records; layouts whose
+rows are records already have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
-from tacit.conversation import parse_transcript, split_shared_prompt
+from tacit.evidence import mappings as m
+from tacit.evidence.mappings import ALIASES, Row, Rows
 from tacit.evidence.records import Kind
 
-Row = Mapping[str, Any]
-Rows = list[dict[str, Any]]
-
-TIES = {"tie", "tied", "equal", "draw", "same", "both", "neither", "none", "tie (bothbad)", "bothbad", "both_bad"}
-_LEFT = {"left", "a", "1", "first", "model_a", "model_1", "response_a", "response_1", "output_1"}
-_RIGHT = {"right", "b", "2", "second", "model_b", "model_2", "response_b", "response_2", "output_2"}
-_SIDES = (
-    ("left", "right"),
-    ("response_a", "response_b"),
-    ("conversation_a", "conversation_b"),
-    ("answer_a", "answer_b"),
-    ("response1", "response2"),
-    ("response_1", "response_2"),
-    ("answer1", "answer2"),
-    ("output_1", "output_2"),
-)
-_VERDICTS = ("winner", "preference", "preferred", "vote", "choice")
-_ALIASES = {
-    "prompt": ("instruction", "question", "query", "input", "context"),
-    "chosen": ("winner", "chosen_response", "preferred", "better"),
-    "rejected": ("loser", "rejected_response", "dispreferred", "worse"),
-    "completion": ("response", "output"),
-    "label": ("correct", "is_correct"),
-    "score": ("rating",),
-    "annotator": ("worker", "worker_id", "annotator_id"),
-}
-
-
-class Misfit(Exception):
-    """A row that its layout cannot turn into records; the reader adds file and row."""
-
-    def __init__(self, reason: str, mend: str, column: str | None = None, **value: Any) -> None:
-        super().__init__(reason)
-        self.reason, self.mend, self.column, self.value = reason, mend, column, value
+Test = Callable[[Row], bool]
+To = Callable[[Row], Rows]
 
 
 @dataclass(frozen=True)
@@ -58,8 +24,8 @@ class Layout:
     name: str
     kind: Kind
     requires: frozenset[str]
-    fits: Callable[[Row], bool] = lambda row: True
-    records: Callable[[Row], Rows] | None = None
+    fits: Test
+    records: To | None
 
 
 def detect(row: Row, kind: Kind | None = None) -> tuple[Layout, dict[str, str]] | None:
@@ -78,378 +44,61 @@ def detect(row: Row, kind: Kind | None = None) -> tuple[Layout, dict[str, str]] 
 
 def _by_alias(row: Row) -> tuple[Row, dict[str, str]]:
     renames: dict[str, str] = {}
-    for ours, aliases in _ALIASES.items():
+    for ours, aliases in ALIASES.items():
         theirs = next((alias for alias in aliases if alias in row and alias not in renames), None)
         if ours not in row and theirs is not None:
             renames[theirs] = ours
     return {renames.get(name, name): value for name, value in row.items()}, renames
 
 
-def _without(row: Row, *columns: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in columns}
+def _layout(name: str, kind: Kind, columns: str, records: To | None = None, fits: Test = lambda row: True) -> Layout:
+    return Layout(name, kind, frozenset(columns.split()), fits, records)
 
 
-def _is_messages(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
-
-
-def _is_transcript(value: Any) -> bool:
-    return isinstance(value, str) and bool(parse_transcript(value)) and "Human:" in value
-
-
-# --- comparisons --------------------------------------------------------------------------------------------------------
-
-
-def _implicit_prompt(row: Row) -> Rows:
-    """The prompt lies inside both sides, as messages (TRL) or as a transcript (Anthropic HH)."""
-    parts = split_shared_prompt(row["chosen"], row["rejected"])
-    if parts is None:
-        raise Misfit(
-            "`chosen` and `rejected` do not begin with the same prompt",
-            "Give both the same first messages, or columns `prompt` and `rejected_prompt`",
-            "rejected",
-            value=row["rejected"],
-        )
-    prompt, chosen, rejected = parts
-    return [{**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}]
-
-
-def _repeats_prompt(row: Row) -> bool:
-    """A text prompt that the message lists of both sides begin with (UltraFeedback binarised)."""
-    return (
-        isinstance(row["prompt"], str)
-        and all(_is_messages(row[side]) and len(row[side]) > 1 for side in ("chosen", "rejected"))
-        and row["prompt"] in (m.get("content") for m in row["chosen"][:2])
-    )
-
-
-def _both_lists(row: Row) -> bool:
-    return isinstance(row["chosen"], list) and isinstance(row["rejected"], list) and not _is_messages(row["chosen"])
-
-
-def _reward_bench_2(row: Row) -> Rows:
-    """RewardBench 2: one or more correct and several wrong completions, as a ranking with two places."""
-    chosen, rejected = row["chosen"], row["rejected"]
-    ranks = [1] * len(chosen) + [2] * len(rejected)
-    return [{**_without(row, "chosen", "rejected"), "completions": [*chosen, *rejected], "ranks": ranks}]
-
-
-def _reward_bench_2_pairs(row: Row) -> Rows:
-    return [{**row, "chosen": c, "rejected": r} for c in row["chosen"] for r in row["rejected"]]
-
-
-def _system_and_input(row: Row) -> Rows:
-    """Axolotl: `system`, `input`, `chosen`, `rejected`."""
-    turns = [{"role": "system", "content": row["system"]}] if row["system"] else []
-    prompt = [*turns, {"role": "user", "content": row["input"]}] if turns else row["input"]
-    return [{**_without(row, "system", "input"), "prompt": prompt}]
-
-
-def _sides(row: Row) -> tuple[str, str, str] | None:
-    verdict = next((name for name in _VERDICTS if name in row), None)
-    sides = next(((a, b) for a, b in _SIDES if a in row and b in row), None)
-    return (*sides, verdict) if sides and verdict else None
-
-
-def _verdict(value: Any, left: str, right: str, column: str) -> float:
-    """1 where the left side won, 0 for the right one, 0.5 for a tie; numbers run from 1 (left) to 2 (right)."""
-    word = str(value).strip().lower()
-    if word in TIES:
-        return 0.5
-    if word in _LEFT or word == left.lower():
-        return 1.0
-    if word in _RIGHT or word == right.lower():
-        return 0.0
-    try:
-        number = float(word)
-    except ValueError:
-        number = float("nan")
-    if number == 0:
-        return 0.5
-    if 1 <= number <= 2:
-        return 0.5 if number == 1.5 else float(number < 1.5)
-    raise Misfit("the verdict names no side", f"Write `{left}`, `{right}` or `tie`", column, value=value)
-
-
-def _pair(kept: Mapping[str, Any], left: Any, right: Any, verdict: float) -> dict[str, Any]:
-    chosen, rejected = (left, right) if verdict >= 0.5 else (right, left)
-    return {**kept, "chosen": chosen, "rejected": rejected, "tie": verdict == 0.5}
-
-
-def _two_sided(row: Row) -> Rows:
-    """Two answers and a verdict: AlpacaEval, arenas, crowd tables. Rows without a verdict give nothing."""
-    left, right, column = _sides(row) or ("", "", "")
-    if not column:
-        raise Misfit("the row lacks its two answers or the verdict", "Keep one kind of row per file")
-    if row[column] is None or row[column] == "":
-        return []
-    verdict = _verdict(row[column], left, right, column)
-    kept = _annotator(_prompt(_without(row, left, right)))
-    if left.startswith("conversation"):
-        return _implicit_prompt(_pair(kept, row[left], row[right], verdict))
-    return [_pair(kept, row[left], row[right], verdict)]
-
-
-def _annotator(row: dict[str, Any]) -> dict[str, Any]:
-    theirs = next((name for name in (*_ALIASES["annotator"], "judge") if name in row), None)
-    return row if "annotator" in row or theirs is None else {**row, "annotator": row[theirs]}
-
-
-def _prompt(row: dict[str, Any]) -> dict[str, Any]:
-    """The prompt under its name; `instruction` and `input` of the Alpaca family are joined by a blank line."""
-    if "prompt" in row:
-        return row
-    if "instruction" in row:
-        extra = row.get("input")
-        return {**row, "prompt": f"{row['instruction']}\n\n{extra}" if extra else row["instruction"]}
-    theirs = next((name for name in _ALIASES["prompt"] if name in row), None)
-    return row if theirs is None else {**row, "prompt": row[theirs]}
-
-
-def _panda_lm(row: Row) -> Rows:
-    """PandaLM: `annotator1`, `annotator2`, ... each say 1, 2 or 0 for a tie; one comparison for each of them."""
-    names = [name for name in row if name.startswith("annotator") and name[9:].isdigit()]
-    kept = _prompt(_without(row, "response1", "response2", *names))
-    return [
-        _pair({**kept, "annotator": name}, row["response1"], row["response2"], _verdict(row[name], "1", "2", name))
-        for name in names
-        if row[name] is not None
-    ]
-
-
-def _votes(row: Row) -> Rows:
-    """A list `votes` of {annotator, vote}, where a vote names one of two columns (`a1`, `a2`) or says it is a tie."""
-    left, right = "a1", "a2"
-    kept = _without(row, left, right, "votes")
-    return [
-        _pair({**kept, **_without(vote, "vote")}, row[left], row[right], _verdict(vote["vote"], left, right, "votes"))
-        for vote in row["votes"]
-    ]
-
-
-def _label_studio(row: Row) -> Rows:
-    """Label Studio's JSON export of a pairwise project: one comparison for each annotator's result."""
-    records: Rows = []
-    for annotation in row["annotations"]:
-        if annotation.get("was_cancelled"):
-            continue
-        by = annotation.get("completed_by")
-        by = by.get("email", by.get("id")) if isinstance(by, Mapping) else by
-        for result in annotation.get("result", ()):
-            if result.get("type") == "pairwise":
-                left, right = _label_studio_sides(row["data"], result.get("to_name"))
-                kept = {**_prompt(_without(row["data"], left, right)), "annotator": by, "task": row.get("id")}
-                selected = result.get("value", {}).get("selected") or "tie"
-                verdict = _verdict(selected, left, right, "annotations")
-                records.append(_pair(kept, row["data"][left], row["data"][right], verdict))
-    return records
-
-
-def _label_studio_sides(data: Row, to_name: Any) -> tuple[str, str]:
-    named = to_name.split(",") if isinstance(to_name, str) else to_name or []
-    if len(named) == 2 and all(name in data for name in named):
-        return named[0], named[1]
-    pairs = [*_SIDES, ("text1", "text2"), ("answer_1", "answer_2"), ("item1", "item2")]
-    for left, right in pairs:
-        if left in data and right in data:
-            return left, right
-    texts = [name for name, value in data.items() if isinstance(value, str) and name not in ("prompt", "question")]
-    if len(texts) == 2:
-        return texts[0], texts[1]
-    raise Misfit("the two answers were not found in `data`", "Name them `answer1` and `answer2`", "data", value=dict(data))
-
-
-def _is_label_studio(row: Row) -> bool:
-    return isinstance(row["annotations"], list) and isinstance(row["data"], Mapping)
-
-
-def _label_studio_min(row: Row) -> Rows:
-    """Label Studio's JSON-MIN export: the answers as columns, and the choice as {"selected": side} or a word."""
-    column = _min_choice(row) or ""
-    value = row[column]
-    selected = value.get("selected") if isinstance(value, Mapping) else value
-    left, right = _label_studio_sides(row, None)
-    kept = _prompt(_without(row, left, right, column))
-    return [_pair(kept, row[left], row[right], _verdict(selected or "tie", left, right, column))]
-
-
-def _min_choice(row: Row) -> str | None:
-    for name, value in row.items():
-        value = value.get("selected") if isinstance(value, Mapping) else value
-        if isinstance(value, str) and value in ("left", "right") and name not in ("left", "right"):
-            return name
-    return None
-
-
-# --- several completions ------------------------------------------------------------------------------------------------
-
-
-def _completions_have(*columns: str) -> Callable[[Row], bool]:
-    def fits(row: Row) -> bool:
-        items = row["completions"]
-        return isinstance(items, list) and bool(items) and isinstance(items[0], Mapping) and set(columns) <= items[0].keys()
-
-    return fits
-
-
-def _is_nemo_pair(row: Row) -> bool:
-    return _completions_have("rank", "completion")(row) and len(row["completions"]) == 2
-
-
-def _dense_ranks(values: Iterable[float]) -> list[int]:
-    listed = list(values)
-    places = {value: place for place, value in enumerate(sorted(set(listed)), 1)}
-    return [places[value] for value in listed]
-
-
-def _nemo(row: Row) -> Rows:
-    """NeMo RL: `context` and `completions` of {rank, completion}; the lowest rank is the best."""
-    ranks = _dense_ranks(item["rank"] for item in row["completions"])
-    completions = [item["completion"] for item in row["completions"]]
-    return [{**_without(row, "context"), "prompt": row["context"], "completions": completions, "ranks": ranks}]
-
-
-def _nemo_pairs(row: Row) -> Rows:
-    (ranking,) = _nemo(row)
-    kept = _without(ranking, "completions", "ranks")
-    return [
-        _pair(kept, a, b, 0.5 if i == j else float(i < j))
-        for (a, i), (b, j) in combinations(zip(ranking["completions"], ranking["ranks"], strict=True), 2)
-    ]
-
-
-def _ultra_feedback(row: Row) -> Rows:
-    """UltraFeedback: `completions` of {response, overall_score, annotations}; one rating for each that has a score."""
-    kept = _without(_prompt(dict(row)), "completions")
-    return [
-        {**kept, **_without(item, "response", "overall_score"), "completion": item["response"], "score": item["overall_score"]}
-        for item in row["completions"]
-        if item["overall_score"] is not None
-    ]
-
-
-def _ultra_feedback_ranking(row: Row) -> Rows:
-    scored = [item for item in row["completions"] if item["overall_score"] is not None]
-    ranks = _dense_ranks(-item["overall_score"] for item in scored)
-    kept = _prompt(_without(row, "completions"))
-    return [{**kept, "completions": [item["response"] for item in scored], "ranks": ranks}] if len(scored) > 1 else []
-
-
-def _oasst_nodes(row: Row) -> Iterable[tuple[list[dict[str, Any]], list[Row]]]:
-    """Every point of an Open Assistant tree where assistants replied: the messages so far, and the replies."""
-    stack: list[tuple[list[dict[str, Any]], Row]] = [([], row["prompt"])]
-    while stack:
-        before, node = stack.pop()
-        role = "user" if node["role"] == "prompter" else "assistant"
-        messages = [*before, {"role": role, "content": node["text"]}]
-        replies = [reply for reply in node.get("replies") or () if not reply.get("deleted")]
-        if role == "user" and replies:
-            yield messages, replies
-        stack.extend((messages, reply) for reply in reversed(replies))
-
-
-def _oasst_rankings(row: Row) -> Rows:
-    """Open Assistant trees: the ranked replies to each prompter's message (rank 0 is the best there)."""
-    records: Rows = []
-    for messages, replies in _oasst_nodes(row):
-        ranked = [reply for reply in replies if reply.get("rank") is not None]
-        if len(ranked) > 1:
-            ranks = _dense_ranks(reply["rank"] for reply in ranked)
-            completions = [reply["text"] for reply in ranked]
-            tree = row.get("message_tree_id")
-            records.append({"prompt": messages, "completions": completions, "ranks": ranks, "message_tree_id": tree})
-    return records
-
-
-def _oasst_demonstrations(row: Row) -> Rows:
-    return [
-        {"prompt": messages, "completion": reply["text"], "message_tree_id": row.get("message_tree_id")}
-        for messages, replies in _oasst_nodes(row)
-        for reply in replies
-        if not reply.get("rank")
-    ]
-
-
-# --- demonstrations and problems ----------------------------------------------------------------------------------------
-
-
-def _messages(row: Row) -> Rows:
-    """A whole conversation in `messages`: its last message is the demonstration."""
-    if not _is_messages(row["messages"]) or len(row["messages"]) < 2:
-        raise Misfit(
-            "`messages` is not a conversation", "Give two or more {role, content}", "messages", value=row["messages"]
-        )
-    return [{**_without(row, "messages"), "prompt": row["messages"][:-1], "completion": row["messages"][-1:]}]
-
-
-def _alpaca(row: Row) -> Rows:
-    """Alpaca: `instruction`, `input`, `output`."""
-    return [{**_prompt(_without(row, "output")), "completion": row["output"]}]
-
-
-def _self_instruct(row: Row) -> Rows:
-    """Self-Instruct: `instruction` and `instances` of {input, output}."""
-    kept = _without(row, "instances")
-    return [record for item in row["instances"] for record in _alpaca({**kept, **item})]
-
-
-def _verl(row: Row) -> Rows:
-    """Verl: the answer is `reward_model.ground_truth`."""
-    truth = row["reward_model"].get("ground_truth")
-    if truth is None:
-        raise Misfit("no ground truth", "Give `reward_model.ground_truth`", "reward_model", value=row["reward_model"])
-    return [{**row, "answer": str(truth)}]
-
-
-def _columns(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
+_NEMO = m.completions_have("rank", "completion")
+_ULTRA = m.completions_have("response", "overall_score")
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("verl", "problem", _columns("prompt reward_model"), lambda r: isinstance(r["reward_model"], Mapping), _verl),
-    Layout("label_studio", "comparison", _columns("annotations data"), _is_label_studio, _label_studio),
-    Layout("label_studio_min", "comparison", _columns("annotation_id"), lambda r: bool(_min_choice(r)), _label_studio_min),
-    Layout("oasst", "ranking", _columns("message_tree_id prompt"), lambda r: isinstance(r["prompt"], Mapping), _oasst_rankings),
-    Layout("oasst", "demonstration", _columns("message_tree_id prompt"), records=_oasst_demonstrations),
-    Layout("nemo", "comparison", _columns("context completions"), _is_nemo_pair, _nemo_pairs),
-    Layout("nemo", "ranking", _columns("context completions"), _completions_have("rank", "completion"), _nemo),
-    Layout("nemo", "comparison", _columns("context completions"), _completions_have("rank", "completion"), _nemo_pairs),
-    Layout("ultrafeedback", "rating", _columns("completions"), _completions_have("response", "overall_score"), _ultra_feedback),
-    Layout(
-        "ultrafeedback",
-        "ranking",
-        _columns("completions"),
-        _completions_have("response", "overall_score"),
-        _ultra_feedback_ranking,
+    _layout("verl", "problem", "prompt reward_model", m.verl, lambda r: isinstance(r["reward_model"], Mapping)),
+    _layout("label_studio", "comparison", "annotations data", m.label_studio, m.is_label_studio),
+    _layout(
+        "label_studio_min", "comparison", "annotation_id", m.label_studio_min, lambda r: m.min_choice(r) is not None
     ),
-    Layout("reward_bench_2", "ranking", _columns("prompt chosen rejected"), _both_lists, _reward_bench_2),
-    Layout("reward_bench_2", "comparison", _columns("prompt chosen rejected"), _both_lists, _reward_bench_2_pairs),
-    Layout("pandalm", "comparison", _columns("response1 response2 annotator1"), records=_panda_lm),
-    Layout("votes", "comparison", _columns("a1 a2 votes"), lambda r: isinstance(r["votes"], list), _votes),
-    Layout("two_sided", "comparison", frozenset(), lambda r: _sides(r) is not None, _two_sided),
-    Layout("axolotl", "comparison", _columns("system input chosen rejected"), records=_system_and_input),
-    Layout("repeated_prompt", "comparison", _columns("prompt chosen rejected"), _repeats_prompt, _implicit_prompt),
-    Layout("preference", "comparison", _columns("prompt chosen rejected")),
-    Layout("steps", "steps", _columns("prompt completions labels")),
-    Layout("ranking", "ranking", _columns("prompt completions ranks")),
-    Layout("outcome", "outcome", _columns("prompt completion label")),
-    Layout("rating", "rating", _columns("prompt completion score")),
-    Layout("demonstration", "demonstration", _columns("prompt completion")),
-    Layout("self_instruct", "demonstration", _columns("instruction instances"), records=_self_instruct),
-    Layout("alpaca", "demonstration", _columns("instruction output"), records=_alpaca),
-    Layout("messages", "demonstration", _columns("messages"), lambda r: _is_messages(r["messages"]), _messages),
-    Layout("problem", "problem", _columns("prompt answer")),
+    _layout("oasst", "ranking", "message_tree_id prompt", m.oasst_rankings, lambda r: isinstance(r["prompt"], Mapping)),
+    _layout("oasst", "demonstration", "message_tree_id prompt", m.oasst_demonstrations),
+    _layout("nemo", "comparison", "context completions", m.nemo_pairs, m.is_nemo_pair),
+    _layout("nemo", "ranking", "context completions", m.nemo, _NEMO),
+    _layout("nemo", "comparison", "context completions", m.nemo_pairs, _NEMO),
+    _layout("ultrafeedback", "rating", "completions", m.ultra_feedback, _ULTRA),
+    _layout("ultrafeedback", "ranking", "completions", m.ultra_feedback_ranking, _ULTRA),
+    _layout("reward_bench_2", "ranking", "prompt chosen rejected", m.reward_bench_2, m.both_lists),
+    _layout("reward_bench_2", "comparison", "prompt chosen rejected", m.reward_bench_2_pairs, m.both_lists),
+    _layout("pandalm", "comparison", "response1 response2 annotator1", m.panda_lm),
+    _layout("votes", "comparison", "a1 a2 votes", m.votes, lambda r: isinstance(r["votes"], list)),
+    _layout("two_sided", "comparison", "", m.two_sided, lambda r: m.sides_and_verdict(r) is not None),
+    _layout("axolotl", "comparison", "system input chosen rejected", m.system_and_input),
+    _layout("repeated_prompt", "comparison", "prompt chosen rejected", m.implicit_prompt, m.repeats_prompt),
+    _layout("preference", "comparison", "prompt chosen rejected"),
+    _layout("steps", "steps", "prompt completions labels"),
+    _layout("ranking", "ranking", "prompt completions ranks"),
+    _layout("outcome", "outcome", "prompt completion label"),
+    _layout("rating", "rating", "prompt completion score"),
+    _layout("demonstration", "demonstration", "prompt completion"),
+    _layout("self_instruct", "demonstration", "instruction instances", m.self_instruct),
+    _layout("alpaca", "demonstration", "instruction output", m.alpaca),
+    _layout("messages", "demonstration", "messages", m.last_message, lambda r: m.is_messages(r["messages"])),
+    _layout("problem", "problem", "prompt answer"),
 )
-"""In the order in which they are tried; of several kinds with one name, the first is read unless `kind` says otherwise."""
+"""In the order in which they are tried: of several kinds with one name the first is read unless `kind` asks for one."""
 
 PROMPTLESS: tuple[Layout, ...] = (
-    Layout(
+    _layout(
         "implicit_prompt",
         "comparison",
-        _columns("chosen rejected"),
-        lambda r: all(_is_messages(r[side]) or _is_transcript(r[side]) for side in ("chosen", "rejected")),
-        _implicit_prompt,
+        "chosen rejected",
+        m.implicit_prompt,
+        lambda r: all(m.is_messages(r[side]) or m.is_transcript(r[side]) for side in ("chosen", "rejected")),
     ),
-    Layout("promptless", "comparison", _columns("chosen rejected")),
+    _layout("promptless", "comparison", "chosen rejected"),
 )
-"""Tried last: comparisons without a prompt column."""
+"""Tried last, so that a prompt under another name is found first."""

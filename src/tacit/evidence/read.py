@@ -8,7 +8,7 @@ from typing import Any
 
 from tacit.errors import EvidenceError
 from tacit.evidence.dataset import Evidence, from_raw
-from tacit.evidence.layouts import Misfit
+from tacit.evidence.mappings import Misfit
 from tacit.evidence.records import Kind
 from tacit.evidence.sources import raw_batches
 
@@ -25,16 +25,16 @@ def read(
     Parameters
     ----------
     source
-        A file (JSON lines, JSON array, CSV, TSV, each also as .gz; Parquet; Arrow), a folder of one type of them, a folder
-        that `datasets.save_to_disk` wrote, or `hub:owner/name[/config][:split]` (split `train` unless given; needs the
-        extra `hub`).
+        A file (JSON lines, JSON array, CSV, TSV, each also as .gz; Parquet; Arrow), a folder of one type of them, a
+        folder that `datasets.save_to_disk` wrote, or `hub:owner/name[/config][:split]` (split `train` unless given;
+        needs the extra `hub`).
     kind
         Needed only where a layout can be read in several ways (UltraFeedback as ratings or rankings, ...).
     columns
         Columns of the source under other names: ours to theirs, as `{"chosen": "better", "rejected": "worse"}`.
     items
-        For tables of ids (`winner, loser` = 17, 4): the texts behind them, as a mapping or as a file with columns `id` and
-        `text`. Held in memory.
+        For tables of ids (`winner, loser` = 17, 4): the texts behind them, as a mapping or as a file with columns `id`
+        and `text`. Held in memory.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def read(
 
 
 def read_rows(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row, columns) of any readable source as they stand, whatever their layout; raises at a row that cannot be parsed."""
+    """(row, columns) of any readable source as they stand, whatever their layout; raises at a row that is not one."""
     for batch in raw_batches(source):
         if batch.faults:
             raise batch.faults[0]
@@ -85,11 +85,11 @@ def _lookup(texts: Mapping[str, str]) -> Callable[[dict[str, Any]], dict[str, An
             raise Misfit("no item has this id", "Add it to the items, or delete the row", column, value=item) from None
 
     def transform(record: dict[str, Any]) -> dict[str, Any]:
-        found = {
+        found: dict[str, Any] = {
             column: text(column, record[column]) for column in ("chosen", "rejected", "completion") if column in record
         }
         if isinstance(record.get("completions"), list):
-            found["completions"] = [text("completions", item) for item in record["completions"]]  # type: ignore[assignment]
+            found["completions"] = [text("completions", item) for item in record["completions"]]
         return {**record, **found, "items": {column: record[column] for column in found}}
 
     return transform

@@ -1,16 +1,26 @@
 """The seven kinds of evidence: one frozen pydantic model each.
 
-Columns are TRL's; every other column of a file is kept beside them (`record.model_extra`). Strings and message lists both
-work wherever a prompt or a completion is meant.
+Columns are TRL's; every other column of a file is kept beside them (`record.model_extra`). Strings and message lists
+both work wherever a prompt or a completion is meant.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
-Text: TypeAlias = str | list[dict[str, Any]]
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(message.get("role"), str):
+        raise ValueError("a message needs a `role`")
+    content = message.get("content")
+    if not (content is None or isinstance(content, str | list)):
+        raise ValueError("the `content` of a message is a text, a list of parts or nothing")
+    return message
+
+
+Text: TypeAlias = str | list[Annotated[dict[str, Any], AfterValidator(_message)]]
 """A prompt or a completion: a string or a list of messages."""
 
 

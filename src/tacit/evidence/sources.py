@@ -1,8 +1,8 @@
 """Files, folders and hub datasets as batches of raw rows.
 
-Everything streams: no source holds more than one batch of rows (and one block of the file) in memory. Rows are numbered
-as an editor shows them: JSON lines and CSV by line of the file, from 1 (a CSV header is row 1; a record that spans lines
-has the number of its first); JSON arrays, Parquet and Arrow by record, from 1.
+Everything streams: no source holds more than one batch of rows (and one block of the file) in memory. Rows are
+numbered as an editor shows them: JSON lines and CSV by line of the file, from 1 (a CSV header is row 1; a record that
+spans lines has the number of its first); JSON arrays, Parquet and Arrow by record, from 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ BATCH = 4096
 _BLOCK = 1 << 20
 _TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
-_READABLE = "Give JSON lines, a JSON array, CSV, TSV (each also as .gz), Parquet, an Arrow or `datasets` folder, or hub:NAME"
+_READABLE = (
+    "Give JSON lines, a JSON array, CSV, TSV (each also as .gz), Parquet, an Arrow or `datasets` folder, or hub:NAME"
+)
 
 
 @dataclass
@@ -83,7 +85,9 @@ def _files(path: Path) -> list[Path]:
         name = "train" if "train" in splits else splits[0] if len(splits) == 1 else None
         if name is None:
             raise EvidenceError(
-                f"the folder holds the splits {', '.join(splits)}", mend=f"Give one, as {path / splits[0]}", source=str(path)
+                f"the folder holds the splits {', '.join(splits)}",
+                mend=f"Give one, as {path / splits[0]}",
+                source=str(path),
             )
         return _files(path / name)
     if (path / "state.json").is_file():
@@ -119,7 +123,7 @@ def _reader(path: Path) -> Callable[[Path], Iterator[RawBatch]]:
 
 def _open(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BLOCK))  # type: ignore[arg-type]
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BLOCK))
     return path.open("rb", buffering=_BLOCK)
 
 
@@ -127,7 +131,7 @@ def _empty(path: Path) -> EvidenceError:
     return EvidenceError("the file is empty", mend="It needs at least one record", source=str(path))
 
 
-# --- JSON ---------------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 def _json(path: Path) -> Iterator[RawBatch]:
@@ -146,6 +150,13 @@ def _json_lines(path: Path) -> Iterator[RawBatch]:
     with _open(path) as file:
         numbered = enumerate(file, 1)
         while block := list(islice(numbered, BATCH)):
+            try:
+                values = [from_json(line, cache_strings="keys") for _, line in block]
+            except ValueError:
+                values = []
+            if values and all(type(value) is dict for value in values):
+                yield RawBatch(str(path), [row for row, _ in block], values)
+                continue
             batch = RawBatch(str(path))
             for row, line in block:
                 text = line.strip()
@@ -202,7 +213,7 @@ def _broken(path: Path, row: int, error: ValueError, text: str) -> EvidenceError
     return EvidenceError(f"broken JSON ({error})", mend=mend, source=str(path), row=row, value=text)
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------
+# --- tables ---
 
 
 def _table(path: Path) -> Iterator[RawBatch]:
@@ -267,7 +278,7 @@ def _cell(cell: str) -> Any:
     return cell
 
 
-# --- columns ------------------------------------------------------------------------------------------------------------
+# --- columns ---
 
 
 def _parquet(path: Path) -> Iterator[RawBatch]:

@@ -1,10 +1,10 @@
 """Splits that do not leak: a key belongs to one side, whatever the order of the rows.
 
-Each distinct key (a prompt, an annotator, a group, an item) is hashed with the seed to a number in [0, 2^64). With 1,000
+Each distinct key (prompt, annotator, group, item) is hashed with the seed to a number in [0, 2^64). With 1,000
 distinct keys or more a key is on the test side where its number lies below `test` * 2^64, so a key keeps its side when
-rows are added later; with fewer the share is exact: the `round(test * keys)` smallest numbers are (at least one and not
-all). The side is a function of the key alone, so no key can be on both sides. One pass over the data; 8 bytes a record
-and key are held.
+rows are added later; with fewer the share is exact: the `round(test * keys)` smallest numbers are there (at least one,
+and not all). The side is a function of the key alone, so no key can be on both sides. One pass over the data; 16 bytes
+are held for each key of each record.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def split(evidence: Evidence, *, by: By = "prompt", test: float = 0.2, seed: int
 
     `by` is what must not leak: "prompt" (as rendered text; comparisons whose prompts are all empty are split by item),
     "annotator", "group", or "item" (completion texts). A record with several keys, as a comparison has two items and a
-    cross-prompt comparison two prompts, goes where all of them are; records across both sides are left out and counted in
-    `dropped` of both results. `test` is the share of keys, not of records: by item about test² of the comparisons of
+    cross-prompt comparison two prompts, goes where all of them are; records across both sides are left out and counted
+    in `dropped` of both results. `test` is the share of keys, not of records: by item about test² of the comparisons of
     random pairs are on the test side and (1 - test)² on the train side.
 
-    Raises `EvidenceError` where a record has no annotator or group, or where a side would be empty, and `ValueError` for
-    an unknown `by` or a share outside (0, 1).
+    Raises `EvidenceError` where a record has no annotator or group, or where a side would be empty, and `ValueError`
+    for an unknown `by` or a share outside (0, 1).
     """
     if by not in ("prompt", "annotator", "group", "item"):
         raise ValueError(f"by must be prompt, annotator, group or item (found {by!r})")
@@ -71,13 +71,11 @@ def _on_test_side(keys_E: npt.NDArray[np.uint64], test: float, evidence: Evidenc
     if len(distinct) >= _FEW:
         return keys_E < np.uint64(int(test * 2**64))
     count = min(max(round(test * len(distinct)), 1), len(distinct) - 1)
-    return keys_E <= distinct[count - 1]
+    return np.asarray(keys_E <= distinct[count - 1])
 
 
-def _hashed(
-    evidence: Evidence, by: By, seed: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], int, bool]:
-    """Hashed keys (entries,), the record each belongs to (entries,), the number of records, and whether all are empty."""
+def _hashed(evidence: Evidence, by: By, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], int, bool]:
+    """Hashed keys (entries,), the record of each (entries,), the number of records, whether all keys are empty."""
     salt, keys_of = str(seed).encode(), _KEYS[by]
     parts: list[npt.NDArray[np.uint64]] = []
     owners: list[npt.NDArray[np.int64]] = []

@@ -1,0 +1,414 @@
+"""What is wrong with data: which rows, why, and how to mend it.
+
+One pass over the evidence in bounded memory: each record leaves nine 64-bit hashes and numbers in arrays (72 bytes),
+and its text is gone with the batch. Hashes are Python's own of the rendered text, good within one process; by the
+birthday bound the probability that any two of 5 million distinct texts collide is under 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.conversation import completion_text, prompt_text
+from tacit.errors import EvidenceError
+from tacit.evidence.dataset import Evidence
+from tacit.evidence.records import Comparison, Outcome, Ranking, Rating, Record, Steps
+
+Ints = npt.NDArray[np.int64]
+_IMBALANCE = 0.05
+_NOBODY = 0
+_EMPTY_PROMPT = hash("")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: `count` records have it, `rows` are the first of them."""
+
+    level: Literal["error", "warning"]
+    code: str
+    reason: str
+    mend: str
+    count: int
+    rows: list[int]
+    column: str | None = None
+    examples: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        rows = ", ".join(map(str, self.rows)) + (", …" if self.count > len(self.rows) and self.rows else "")
+        where = f" (row{'s' if len(self.rows) != 1 else ''} {rows})" if self.rows else ""
+        return f"{self.level}: {self.reason}{where}. {self.mend}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found. `statistics` describes the data whether or not something is wrong with it."""
+
+    source: str
+    kind: str
+    layout: str
+    findings: list[Finding]
+    statistics: dict[str, Any]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that stop a fit or void its evaluation."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """Findings that weaken a fit."""
+        return [finding for finding in self.findings if finding.level == "warning"]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "layout": self.layout,
+            "ok": self.ok,
+            "errors": [asdict(finding) for finding in self.errors],
+            "warnings": [asdict(finding) for finding in self.warnings],
+            "statistics": self.statistics,
+        }
+
+
+def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 20) -> Report:
+    """Everything that is wrong with `evidence`; with `against`, also the prompts that both hold.
+
+    Errors: rows that are no records (each, grouped by reason), one class only, prompts shared with `against`. Warnings:
+    repeated records, chosen equal to rejected, empty answers, votes that contradict each other, and an answer length
+    that decides the votes. `limit` bounds the rows and examples listed per finding; counts are always complete.
+    """
+    columns = _Columns()
+    broken: dict[tuple[str, str | None], list[EvidenceError]] = {}
+    counts: dict[tuple[str, str | None], int] = {}
+    skipped = n = 0
+    for chunk in evidence.scan():
+        for fault in chunk.faults:
+            group = _group(fault)
+            counts[group] = counts.get(group, 0) + 1
+            if counts[group] <= limit:
+                broken.setdefault(group, []).append(fault)
+        columns.add(chunk.rows, chunk.records)
+        skipped += chunk.skipped
+        n += len(chunk.records)
+    findings = [
+        Finding(
+            "error",
+            "broken_rows",
+            (faults[0].reason if counts[group] == 1 else group[0]) + (f" in column `{group[1]}`" if group[1] else ""),
+            faults[0].mend,
+            counts[group],
+            [fault.row for fault in faults if fault.row is not None],
+            faults[0].column,
+            [str(fault) for fault in faults],
+        )
+        for group, faults in broken.items()
+    ]
+    table = columns.table()
+    statistics: dict[str, Any] = {
+        "records": n,
+        "broken": sum(counts.values()),
+        "rows_without_record": skipped,
+        "prompts": len(np.unique(table["prompt"])),
+        **_values(evidence.kind, table),
+    }
+    if n:
+        findings += _records(evidence.kind, table, statistics, limit)
+    if against is not None:
+        findings += _leakage(table, against, statistics, limit)
+    return Report(evidence.source, evidence.kind, evidence.layout, findings, statistics)
+
+
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927): where |p - k/n| <= z sqrt(p(1-p)/n). (0, 1) where n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = successes / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def _group(fault: EvidenceError) -> tuple[str, str | None]:
+    reason = fault.reason.split(" (")[0] if fault.reason.startswith(("broken", "the row does not")) else fault.reason
+    return reason, fault.column
+
+
+class _Columns:
+    """Numbers of each record, gathered by batch: int64 arrays (records,), one per name."""
+
+    NAMES = ("row", "prompt", "first", "second", "person", "outcome", "length", "length_2", "empty")
+
+    def __init__(self) -> None:
+        self._parts: list[Ints] = []
+
+    def add(self, rows: Sequence[int], records: Sequence[Record]) -> None:
+        if not records:
+            return
+        numbers = _of_comparisons if type(records[0]) is Comparison else _of_others
+        self._parts.append(np.stack([np.asarray(rows, np.int64), _of_prompts(records), *numbers(records)]))
+
+    def table(self) -> dict[str, Ints]:
+        whole = np.concatenate(self._parts, axis=1) if self._parts else np.empty((len(self.NAMES), 0), np.int64)
+        self._parts.clear()
+        return dict(zip(self.NAMES, whole, strict=True))
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.fromiter(values, np.int64)
+
+
+def _of_prompts(records: Sequence[Any]) -> Ints:
+    return _ints(hash(p if type(p := record.prompt) is str else prompt_text(p)) for record in records)
+
+
+def _of_people(records: Sequence[Any]) -> Ints:
+    people = (getattr(record, "annotator", None) for record in records)
+    return _ints(_NOBODY if person is None else hash(person) for person in people)
+
+
+def _of_comparisons(records: Sequence[Any]) -> list[Ints]:
+    """Hash of chosen, hash of rejected, person, 1 or 0 for a tie, both lengths, whether an answer is empty."""
+    chosen = [c if type(c := record.chosen) is str else completion_text(c) for record in records]
+    rejected = [c if type(c := record.rejected) is str else completion_text(c) for record in records]
+    second = _ints(map(hash, rejected))
+    for i, record in enumerate(records):
+        if record.rejected_prompt is not None:
+            second[i] = hash((prompt_text(record.rejected_prompt), rejected[i]))
+    return [
+        _ints(map(hash, chosen)),
+        second,
+        _of_people(records),
+        _ints(not record.tie for record in records),
+        _ints(map(len, chosen)),
+        _ints(map(len, rejected)),
+        _ints(_is_empty(a) or _is_empty(b) for a, b in zip(chosen, rejected, strict=True)),
+    ]
+
+
+def _of_others(records: Sequence[Record]) -> list[Ints]:
+    """Hash of the completions, none, person, what was said, length, none, whether one is empty."""
+    texts = [_texts(record) for record in records]
+    none = np.zeros(len(records), np.int64)
+    return [
+        _ints(hash(tuple(several)) for several in texts),
+        none,
+        _of_people(records),
+        _ints(map(_outcome, records)),
+        _ints(sum(map(len, several)) for several in texts),
+        none,
+        _ints(any(map(_is_empty, several)) for several in texts),
+    ]
+
+
+def _is_empty(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _texts(record: Record) -> list[str]:
+    if isinstance(record, Ranking | Steps):
+        return [completion_text(text) for text in record.completions]
+    name = "answer" if hasattr(record, "answer") else "completion"
+    return [completion_text(getattr(record, name))]
+
+
+def _outcome(record: Record) -> int:
+    if isinstance(record, Outcome):
+        return int(record.label)
+    if isinstance(record, Rating):
+        return hash(
+            record.score if not isinstance(record.score, dict) else tuple(sorted(record.score.items(), key=str))
+        )
+    if isinstance(record, Ranking):
+        return int(len(set(record.ranks)) > 1)
+    if isinstance(record, Steps):
+        return int(all(record.labels)) - int(not any(record.labels))
+    return 0
+
+
+def _values(kind: str, table: dict[str, Ints]) -> dict[str, Any]:
+    """Statistics of what people said."""
+    people = table["person"][table["person"] != _NOBODY]
+    values: dict[str, Any] = {"annotators": len(np.unique(people))}
+    n, outcome = len(table["row"]), table["outcome"]
+    if kind == "comparison":
+        values["ties"] = int(n - outcome.sum())
+        values["items"] = len(np.unique(np.concatenate([table["first"], table["second"]])))
+        decided = (outcome == 1) & (table["length"] != table["length_2"])
+        longer = int((table["length"] > table["length_2"])[decided].sum())
+        interval = wilson(longer, int(decided.sum()))
+        values["longer_won"] = {
+            "share": longer / int(decided.sum()) if decided.any() else None,
+            "ci": list(interval),
+            "n": int(decided.sum()),
+        }
+    if kind == "outcome":
+        values["positive"] = int(outcome.sum())
+    return values
+
+
+def _records(kind: str, table: dict[str, Ints], statistics: dict[str, Any], limit: int) -> list[Finding]:
+    findings = [_one_class(kind, table), _empty_answers(table, limit), _repeated(kind, table, statistics, limit)]
+    if kind == "comparison":
+        findings += [_same_answer(table, limit), _contradicting(kind, table, statistics, limit), _length(statistics)]
+    if kind == "outcome":
+        findings.append(_contradicting(kind, table, statistics, limit))
+    return [finding for finding in findings if finding is not None]
+
+
+def _finding(
+    level: Literal["error", "warning"],
+    code: str,
+    reason: str,
+    mend: str,
+    rows: Ints,
+    limit: int,
+    count: int | None = None,
+) -> Finding | None:
+    count = len(rows) if count is None else count
+    return Finding(level, code, reason, mend, count, np.sort(rows)[:limit].tolist()) if count else None
+
+
+_CLASSES = {
+    "comparison": ((0,), "every comparison is a tie"),
+    "outcome": ((0, 1), "every label is the same"),
+    "rating": (None, "every score is the same"),
+    "ranking": ((0,), "every ranking ties all of its completions"),
+    "steps": ((-1, 1), "every step has the same label"),
+}
+
+
+def _one_class(kind: str, table: dict[str, Ints]) -> Finding | None:
+    classes, reason = _CLASSES.get(kind, ((), ""))
+    outcome = table["outcome"]
+    if np.any(outcome != outcome[0]) or (classes is not None and int(outcome[0]) not in classes):
+        return None
+    if kind in ("rating", "outcome") and len(outcome) == 1:
+        reason = "there is one record only"
+    mend = "There is nothing to learn from one class: add records of the other"
+    return Finding("error", "one_class", reason, mend, len(outcome), [])
+
+
+def _empty_answers(table: dict[str, Ints], limit: int) -> Finding | None:
+    rows = table["row"][table["empty"] > 0]
+    return _finding(
+        "warning", "empty_answer", f"{len(rows)} records have an empty answer", "Delete these rows", rows, limit
+    )
+
+
+def _same_answer(table: dict[str, Ints], limit: int) -> Finding | None:
+    rows = table["row"][(table["first"] == table["second"]) & (table["outcome"] == 1)]
+    reason = f"{len(rows)} comparisons have `chosen` equal to `rejected`"
+    return _finding("warning", "same_answer", reason, "Delete these rows, or mark them as `tie`", rows, limit)
+
+
+def _mixed(*hashes: Ints) -> npt.NDArray[np.uint64]:
+    """One 64-bit hash of several per row, by the rounds of splitmix64 (each of them a bijection)."""
+    state = np.zeros(len(hashes[0]), np.uint64)
+    for column in hashes:
+        state = state * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64) + np.uint64(0x632BE59BD9B4E019)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return state
+
+
+def _repeated(kind: str, table: dict[str, Ints], statistics: dict[str, Any], limit: int) -> Finding | None:
+    """Later copies of the same record; a tie is the same whichever side is named first."""
+    first, second = table["first"], table["second"]
+    if kind == "comparison":
+        tie = table["outcome"] == 0
+        first, second = (
+            np.where(tie, np.minimum(first, second), first),
+            np.where(tie, np.maximum(first, second), second),
+        )
+    key = _mixed(table["prompt"], first, second, table["person"], table["outcome"])
+    order = np.argsort(key, kind="stable")
+    copies = order[1:][key[order[1:]] == key[order[:-1]]]
+    statistics["duplicates"] = len(copies)
+    known = bool(table["person"].any())
+    mend = (
+        "Delete the copies"
+        if known or kind != "comparison"
+        else "Delete them if they are copies; if they are votes of several people, add a column `annotator`"
+    )
+    return _finding(
+        "warning", "duplicate", f"{len(copies)} records repeat an earlier one", mend, table["row"][copies], limit
+    )
+
+
+def _contradicting(kind: str, table: dict[str, Ints], statistics: dict[str, Any], limit: int) -> Finding | None:
+    """Votes on the same pair (or answer) that are on its losing side, or one of two equal sides."""
+    first, second = table["first"], table["second"]
+    pairs = kind == "comparison"
+    forward = first < second if pairs else table["outcome"] == 1
+    votes = (table["outcome"] == 1) & (first != second) if pairs else np.ones(len(first), bool)
+    low, high = (np.minimum(first, second), np.maximum(first, second)) if pairs else (first, second)
+    key = _mixed(table["prompt"], low, high)[votes]
+    if not len(key):
+        return None
+    _, pair, total = np.unique(key, return_inverse=True, return_counts=True)
+    up = np.bincount(pair, weights=forward[votes], minlength=len(total)).astype(np.int64)
+    minority = np.minimum(up, total - up)
+    against = int(minority.sum())
+    statistics["contradicting"] = {
+        "pairs": int((minority > 0).sum()),
+        "pairs_with_several_votes": int((total > 1).sum()),
+        "minority_votes": against,
+        "share_of_repeated_votes": against / int(total[total > 1].sum()) if (total > 1).any() else None,
+    }
+    rows = table["row"][votes][(minority > 0)[pair]]
+    what = "pairs have votes for both sides" if pairs else "answers have both labels"
+    reason = f"{int((minority > 0).sum())} {what}; {against} votes are against the majority of their own"
+    mend = "Fine where people disagree (no reward can agree with those votes); otherwise keep one vote for each"
+    return _finding("warning", "contradiction", reason, mend, rows, limit, int((minority > 0).sum()))
+
+
+def _length(statistics: dict[str, Any]) -> Finding | None:
+    longer = statistics["longer_won"]
+    low, high = longer["ci"]
+    if longer["share"] is None or (low <= 0.5 + _IMBALANCE and high >= 0.5 - _IMBALANCE):
+        return None
+    word = "longer" if longer["share"] > 0.5 else "shorter"
+    share = max(longer["share"], 1 - longer["share"])
+    return Finding(
+        "warning",
+        "length",
+        f"the {word} answer won {share:.1%} of {longer['n']} comparisons (95% interval of the longer one's share"
+        f" {low:.3f} to {high:.3f})",
+        "A reward may learn length alone: compare its accuracy with the length-only control of `tacit audit`",
+        longer["n"],
+        [],
+    )
+
+
+def _leakage(table: dict[str, Ints], against: Evidence, statistics: dict[str, Any], limit: int) -> list[Finding]:
+    columns = _Columns()
+    for chunk in against.scan():
+        columns.add(chunk.rows, chunk.records)
+    other = columns.table()
+    promptless = bool(np.all(table["prompt"] == _EMPTY_PROMPT))
+    names = ("first", "second") if promptless else ("prompt",)
+    theirs = np.unique(np.concatenate([other[name] for name in names]))
+    theirs = theirs[(theirs != 0) & (theirs != _EMPTY_PROMPT)]
+    leaked = np.zeros(len(table["row"]), bool)
+    for name in names:
+        leaked |= np.isin(table[name], theirs)
+    statistics["leaked_records"] = int(leaked.sum())
+    reason = (
+        f"{int(leaked.sum())} records have {'an answer' if promptless else 'a prompt'} that {against.source} has too"
+    )
+    mend = f"Split both again together, by {'item' if promptless else 'prompt'}"
+    finding = _finding("error", "leakage", reason, mend, table["row"][leaked], limit)
+    return [finding] if finding else []
