@@ -124,7 +124,7 @@ def _options(name: str, query: str) -> dict[str, Any]:
             options[key] = value == "true"
         else:
             raise FeatureError(
-                f"encoder `{name}`: unknown option `{key}={value}`. Options are pool=last|mean, max_length=N (at least 1), "
+                f"encoder `{name}`: unknown option `{key}={value}`. Options are pool=last|mean, max_length=N, "
                 "dtype=float32|bfloat16, normalize=true|false"
             )
     return options

@@ -1,18 +1,19 @@
 r"""The encoder `hashed`: words, characters and surface statistics, with no model and no download.
 
-Each text becomes counts c_f of its features f: words and pairs of adjacent words, and runs of 3, 4 and 5 UTF-8 bytes of the
-lowercased text. Weighted w_f = 1 + ln c_f and scaled to unit Euclidean length, they are projected by signed feature hashing
-(Weinberger et al. 2009, equation 2; with R = 4 hash pairs per feature, the sparse Johnson-Lindenstrauss transform of Dasgupta,
-Kumar & Sarlos 2010),
+Each text becomes counts c_f of its features f: words and pairs of adjacent words, and runs of 3, 4 and 5 UTF-8 bytes of
+the lowercased text. Weighted w_f = 1 + ln c_f and scaled to unit Euclidean length, they are projected by signed feature
+hashing (Weinberger et al. 2009, equation 2; with R = 4 hash pairs per feature, the sparse Johnson-Lindenstrauss
+transform of Dasgupta, Kumar & Sarlos 2010),
 
     z_j = R^{-1/2} \sum_f \sum_{r=1}^{R} sign_r(f) [bucket_r(f) = j] w_f,      E <z, z'> = <w, w'>,
 
-apart for completion words, completion characters and prompt words. `STATISTICS` numbers about lengths, punctuation, layout
-and the overlap of prompt and completion follow, on scales near 1.
+apart for completion words, completion characters and prompt words. `STATISTICS` numbers about lengths, punctuation,
+layout and the overlap of prompt and completion follow, on scales near 1.
 
 All hashes are 64-bit integer arithmetic on bytes, vectorised over many texts at once: a run s..e of bytes b hashes to
-\sum_i b_i p^{i-s} mod 2^64, which prefix sums give for all runs together. So a vector is the same, bit for bit, in every
-process, whatever its neighbours. There is no state: nothing is fitted, and a saved reward needs only this encoder's name.
+\sum_i b_i p^{i-s} mod 2^64, which prefix sums give for all runs together. So a vector is the same, bit for bit, in
+every process, whatever its neighbours. There is no state: nothing is fitted, and a saved reward needs only this
+encoder's name.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it can be inverted modulo 2^64
 _INVERSE = pow(_MULTIPLIER, -1, 1 << 64)
 _CHUNK_BYTES = 2 << 20
 _SPACE, _NEWLINE = 32, 10
-_PUNCTUATION = b".,!?:;'\"()-*#`%\n"
+_PUNCTUATION = b".,!?:;'\"()-*#`%/"
 
 _KIND = np.zeros(256, np.uint8)  # 1 in a word, 0 between words; bytes of non-ASCII letters count as letters
 _KIND[[*range(48, 58), *range(97, 123), *range(128, 256)]] = 1

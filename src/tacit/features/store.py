@@ -1,18 +1,19 @@
 """The feature store: no text is ever encoded twice, and a kill loses at most the shard in flight.
 
 A text's key is the 16-byte blake2b digest of its prompt and completion. With a root, shards live in
-`root/<encoder fingerprint>/` as pairs of files of unique names, vectors (rows, dim) float32 and keys (rows,) of 16 bytes:
+`root/<encoder fingerprint>/` as pairs of files of unique names, vectors (rows, dim) float32 and keys (rows,) 16 bytes:
 
     shard-<id>.vectors.npy    written first, memory-mapped when read
     shard-<id>.keys.npy       written last: a shard exists when its keys do
 
 Each file is written under a temporary name and renamed, shards are never changed, and their names are random, so that
-several processes can fill one store; at worst both encode a text that neither had finished. A damaged shard is left out and
-its texts are encoded again.
+several processes can fill one store; at worst both encode a text that neither had finished. A damaged shard is left out
+and its texts are encoded again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import tempfile
@@ -97,7 +98,7 @@ class FeatureStore:
         return int((self._find(np.unique(text_keys(texts))) < 0).sum())
 
     def _unique(self, texts: Sequence[Text], description: str) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the distinct texts, by first appearance, and each text's row among them; encodes what is missing."""
+        """Places of the distinct texts by first appearance, and each text's row among them; encodes what is missing."""
         self._refresh()
         keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
         order = np.argsort(first)
@@ -142,8 +143,8 @@ class FeatureStore:
         if not sound.all():
             bad = int(np.flatnonzero(~sound)[0])
             raise FeatureError(
-                f"text {int(rows[bad]) + 1} has a feature that is not finite (encoder `{self.encoder.name}`, completion "
-                f"{texts[bad][1][:60]!r}). Mend or remove that row, or use another encoder"
+                f"text {int(rows[bad]) + 1} has a feature that is not finite (encoder `{self.encoder.name}`, "
+                f"completion {texts[bad][1][:60]!r}). Mend or remove that row, or use another encoder"
             )
 
     def _append(self, keys: np.ndarray, vectors: np.ndarray) -> None:
@@ -181,7 +182,8 @@ class FeatureStore:
         shape = (len(where), self.encoder.dim)
         if self.folder is not None and 4 * shape[0] * shape[1] > _IN_MEMORY_BYTES:
             # The file is unlinked at once and lives as long as the array: pages can be dropped under memory pressure.
-            vectors: np.ndarray = np.memmap(tempfile.TemporaryFile(dir=self.folder), np.float32, "w+", shape=shape)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                vectors: np.ndarray = np.memmap(file, np.float32, "w+", shape=shape)
         else:
             vectors = np.empty(shape, np.float32)
         ends = np.cumsum([len(shard) for shard in self._shards])
@@ -222,5 +224,6 @@ class FeatureStore:
         for path in leftovers:
             if path.name.removesuffix(".vectors.npy") in finished:
                 continue
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process may be renaming it
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()

