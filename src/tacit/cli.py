@@ -1,0 +1,427 @@
+"""The command line: one thin function per verb, no logic.
+
+Options are pydantic models, so that a flag, a key of `--config file.yaml` and the saved configuration are one thing.
+Results go to stdout, progress and errors to stderr. Heavy imports live inside the verbs: `tacit --help` loads none.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tacit import __version__, terminal
+from tacit.errors import TacitError
+
+if TYPE_CHECKING:
+    from tacit.evidence import Evidence
+
+Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
+Many = Parameter(consume_multiple=True, negative="")
+Flag = Parameter(negative="")
+
+
+class Options(BaseModel):
+    """What every verb takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+    config: Annotated[Path | None, Parameter(group="Common")] = None
+    """YAML file of options: the same names in snake_case, one a line. Flags win."""
+    seed: Annotated[int, Parameter(group="Common")] = 0
+    """The same seed gives the same result."""
+    json_: Annotated[bool, Parameter(name="--json", negative="", group="Common")] = False
+    """Print one JSON document on stdout instead of a table."""
+
+    def show(self, result: Any, rows: Sequence[dict[str, Any]], title: str = "") -> None:
+        """The result on stdout: all of it as JSON, or its table."""
+        if self.json_:
+            terminal.print_json(result)
+        else:
+            terminal.print_table(rows, title)
+
+    def keep(self, path: Path, **arguments: Any) -> None:
+        """Save the resolved configuration, so that --config repeats this run."""
+        options = self.model_dump(mode="json", exclude={"config", "json_"})
+        terminal.save_configuration(path, {**options, **{name: str(value) for name, value in arguments.items()}})
+
+
+class Reading(Options):
+    """How to read evidence."""
+
+    kind: Annotated[Kind | None, Parameter(group="Reading")] = None
+    """What people gave, where the columns allow several readings."""
+    columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """Columns under other names, as prompt=question chosen=better."""
+    items: Annotated[Path | None, Parameter(group="Reading")] = None
+    """File with columns `id` and `text`, where the evidence holds ids of texts."""
+
+    def read(self, source: str | Path) -> Evidence:
+        """The evidence in `source`."""
+        from tacit.evidence import read
+
+        named: dict[str, str] = {}
+        for column in (part for given in self.columns for part in given.split(",")):
+            ours, equals, theirs = column.partition("=")
+            if not (ours and equals and theirs):
+                raise TacitError(f"--columns {column}: give ours=theirs, as prompt=question")
+            named[ours.strip()] = theirs.strip()
+        return read(source, kind=self.kind, columns=named or None, items=self.items)
+
+
+class DemoOptions(Options):
+    """Options of `tacit demo`."""
+
+    out: Path = Path("demo")
+    """Folder of the page and the reward."""
+    n: Annotated[int, Field(ge=100)] = 5000
+    """Comparisons that the simulated people make."""
+
+
+class CheckOptions(Reading):
+    """Options of `tacit check`."""
+
+    against: str | None = None
+    """Other evidence (the training data, say): prompts in both are reported."""
+    limit: Annotated[int, Field(ge=1)] = 20
+    """Most rows named for each finding."""
+
+
+class FitOptions(Reading):
+    """Options of `tacit fit`."""
+
+    out: Path
+    """Folder for the reward; a reward that is there already is replaced."""
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share held out to report on; 0 fits on everything and reports no test."""
+    test_data: str | None = None
+    """Evidence to report on instead of a share of DATA."""
+    by: Literal["prompt", "item", "annotator", "group"] = "prompt"
+    """What must not be on both sides of the split."""
+    resamples: Annotated[int, Field(ge=10)] = 1000
+    """Bootstrap draws behind each interval."""
+    encoder: Annotated[str, Parameter(group="Reward")] = "auto"
+    """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
+    objective: Annotated[str, Parameter(group="Reward")] = "auto"
+    """auto takes the natural one for the kind of evidence: bradley_terry for comparisons."""
+    head: Annotated[Literal["linear", "mlp"], Parameter(group="Reward")] = "linear"
+    """What maps features to scores; mlp adds hidden layers beside the linear part."""
+    members: Annotated[int, Field(ge=1), Parameter(group="Reward")] = 1
+    """Bootstrap members; two or more give each score its spread."""
+    shared_trunk: Annotated[bool, Flag, Parameter(group="Reward")] = False
+    """Members share the hidden layers and differ in their last one."""
+    hidden: Annotated[tuple[int, ...], Many, Parameter(group="Reward")] = (256, 256, 256)
+    """Widths of the hidden layers of mlp."""
+    l2: Annotated[float | None, Field(ge=0), Parameter(group="Reward")] = None
+    """Ridge of the linear part; chosen by cross-fitting over prompts unless given."""
+    weight_decay: Annotated[float, Field(ge=0), Parameter(group="Reward")] = 0.1
+    """Decoupled weight decay of mlp."""
+    learning_rate: Annotated[float, Field(gt=0), Parameter(group="Reward")] = 1e-3
+    """Peak learning rate of mlp."""
+    batch_size: Annotated[int, Field(ge=1), Parameter(group="Reward")] = 1024
+    """Examples a step of mlp."""
+    epochs: Annotated[int | None, Field(ge=1), Parameter(group="Reward")] = None
+    """Most epochs of mlp; by the number of examples unless given."""
+    patience: Annotated[int, Field(ge=1), Parameter(group="Reward")] = 2
+    """Half epochs without a better validation loss before mlp stops."""
+    validation: Annotated[float, Field(gt=0, lt=0.9), Parameter(group="Reward")] = 0.1
+    """Share of the fitted prompts that mlp holds out for early stopping and temperature."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), Parameter(group="Reward")] = 0.0
+    """Share of labels assumed to be flipped."""
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group="Reward")] = "auto"
+    """Matrix products of mlp."""
+    cache: Annotated[Path | None, Parameter(group="Reward")] = None
+    """Folder of encoded texts, so that none is encoded twice; the user's cache folder unless given."""
+    no_cache: Annotated[bool, Flag, Parameter(group="Reward")] = False
+    """Keep encoded texts in memory only."""
+
+
+FIT_OPTIONS = (
+    *("objective", "head", "members", "shared_trunk", "hidden", "l2", "weight_decay", "learning_rate", "batch_size"),
+    *("epochs", "patience", "validation", "label_smoothing", "precision", "seed"),
+)
+"""The options of `tacit fit` that go to `tacit.rewards.fit` as they are."""
+
+
+class ScoreOptions(Reading):
+    """Options of `tacit score`."""
+
+    out: Path
+    """File to write: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
+    cache: Path | None = None
+    """Folder of encoded texts; kept in memory only unless given."""
+
+
+class AuditOptions(Reading):
+    """Options of `tacit audit`."""
+
+    out: Path | None = None
+    """JSON file for the metrics."""
+    resamples: Annotated[int, Field(ge=10)] = 1000
+    """Bootstrap draws behind each interval."""
+    cache: Path | None = None
+    """Folder of encoded texts; kept in memory only unless given."""
+
+
+class SelectOptions(Options):
+    """Options of `tacit select`."""
+
+    out: Path
+    """File of the choices: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
+    n: Annotated[int | None, Field(ge=1)] = None
+    """How many candidates of each prompt to look at; all unless given."""
+    curve: Annotated[bool, Flag] = False
+    """Estimate what best-of-n gains in true reward for n = 1, 2, 4, ...; needs the gold column."""
+    gold: str = "gold"
+    """Column of the true reward."""
+    cache: Path | None = None
+    """Folder of encoded texts; kept in memory only unless given."""
+
+
+class BenchOptions(Options):
+    """Options of `tacit bench`; each suite takes some of them."""
+
+    out: Path | None = None
+    """JSON file for the result."""
+    pairs: Annotated[int | None, Field(ge=100)] = None
+    """Comparisons to fit on."""
+    dims: Annotated[tuple[int, ...] | None, Many] = None
+    """Sizes of the feature vectors."""
+    epochs: Annotated[int | None, Field(ge=1)] = None
+    """Epochs of the research loop."""
+    repeats: Annotated[int | None, Field(ge=1)] = None
+    """Times that each side runs; medians are reported."""
+    rows: Annotated[int | None, Field(ge=1)] = None
+    """Rows to read or score."""
+    texts: Annotated[int | None, Field(ge=1)] = None
+    """Texts to encode."""
+    tokens: Annotated[int | None, Field(ge=1)] = None
+    """Tokens of each text, about."""
+    rounds: Annotated[int | None, Field(ge=1)] = None
+    """Rounds of encoding on each side."""
+
+
+def _configure(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Fill what no flag gave from the file that --config names."""
+    from cyclopts.config import Dict
+
+    tokens = [token.value for argument in arguments if argument.name == "--config" for token in argument.tokens]
+    if not commands or not tokens:
+        return
+    known = {argument.name.removeprefix("--").replace("-", "_").lower() for argument in arguments} - {"config"}
+    values = terminal.load_configuration(tokens[0], known)
+    Dict(values, source=tokens[0], use_commands_as_keys=False)(app, commands, arguments)
+
+
+app = App(
+    name="tacit",
+    help="Infer the reward that people's behaviour implies, say how far it can be trusted, and use it.",
+    version=__version__,
+    config=_configure,
+)
+
+
+@app.command
+def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()) -> None:  # noqa: B008
+    """The whole road on a built-in world whose true reward is known; writes a page."""
+    from tacit.lab import demo as lab
+
+    result = lab.run(options.out, n=options.n, seed=options.seed)
+    options.keep(options.out / "config.yaml")
+    options.show(result, result["table"], "Best of n: the learnt reward chooses, the true reward counts")
+
+
+@app.command
+def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = CheckOptions()) -> None:  # noqa: B008
+    """What is wrong with the data, row by row, and how to mend it; ends with 2 where something is.
+
+    Parameters
+    ----------
+    data
+        File, folder or hub:owner/name of evidence.
+    """
+    from tacit.evidence import check as check_evidence
+
+    against = None if options.against is None else options.read(options.against)
+    report = check_evidence(options.read(data), against=against, limit=options.limit)
+    if options.json_:
+        terminal.print_json(report.to_dict())
+    else:
+        for finding in report.findings:
+            print(finding)
+        terminal.print_table(
+            [{"": key, "value": value} for key, value in report.statistics.items()], str(report.source)
+        )
+    if not report.ok:
+        raise TacitError(f"{data}: {len(report.errors)} kinds of errors in the data. Mend them as said above")
+
+
+@app.command
+def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> None:
+    """Evidence to reward, with a report on prompts that it has not seen.
+
+    Parameters
+    ----------
+    data
+        File, folder or hub:owner/name of evidence of any kind.
+    """
+    from tacit import rewards
+    from tacit.artefacts import atomic_directory, write_json
+    from tacit.audit.metrics import evaluate
+    from tacit.evidence import split
+
+    terminal.require_free(options.out, "reward.json")
+    start = time.perf_counter()
+    train, test = options.read(data), None
+    if options.test_data is not None:
+        test = options.read(options.test_data)
+    elif options.test:
+        train, test = split(train, by=options.by, test=options.test, seed=options.seed)
+    cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
+    chosen = options.model_dump(include=set(FIT_OPTIONS))
+    reward = rewards.fit(train, encoder=options.encoder, cache=cache, name=options.out.name, **chosen)
+    metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
+    result = {
+        **metrics,
+        "n_train": reward.report["n_train"],
+        "n_test": metrics.get("n_test", 0),
+        "n_dropped": train.dropped,
+        "fit": reward.report,
+        "out": str(options.out),
+        "seconds": time.perf_counter() - start,
+    }
+    with atomic_directory(options.out) as folder:
+        reward.save(folder)
+        write_json(folder / "metrics.json", terminal.finite(result))
+        options.keep(folder / "config.yaml", data=data)
+    options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
+
+
+@app.command
+def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter(name="*")]) -> None:
+    """Scores, and their spread over members, beside every row.
+
+    Parameters
+    ----------
+    reward
+        Folder that `tacit fit` wrote.
+    data
+        File, folder or hub:owner/name of evidence; rows with `prompt` and `completion` are enough.
+    """
+    from tacit import rewards
+    from tacit.evidence.write import row_writer
+    from tacit.rewards.scoring import scored_rows
+
+    start, rows = time.perf_counter(), 0
+    with row_writer(options.out) as write:
+        for batch in scored_rows(rewards.load(reward, cache=options.cache), options.read(data)):
+            write(batch)
+            rows += len(batch)
+    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
+    result = {"rows": rows, "out": str(options.out), "seconds": time.perf_counter() - start}
+    options.show(result, [result])
+
+
+@app.command
+def audit(
+    reward: Path,
+    data: str,
+    *,
+    options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),  # noqa: B008
+) -> None:
+    """How far a reward can be trusted: metrics with intervals on evidence that it has not seen.
+
+    Parameters
+    ----------
+    reward
+        Folder that `tacit fit` wrote.
+    data
+        File, folder or hub:owner/name of comparisons, rankings, outcomes or ratings.
+    """
+    from tacit import rewards
+    from tacit.audit.metrics import evaluate
+
+    start = time.perf_counter()
+    loaded = rewards.load(reward, cache=options.cache)
+    metrics = evaluate(loaded, options.read(data), resamples=options.resamples, seed=options.seed)
+    trained = getattr(loaded, "report", {}).get("n_train")
+    result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
+    if options.out is not None:
+        terminal.write_result(options.out, result)
+        options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
+    options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
+
+
+@app.command
+def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parameter(name="*")]) -> None:
+    """The best of n candidates for each prompt, and with --curve what that gains.
+
+    Parameters
+    ----------
+    reward
+        Folder that `tacit fit` wrote.
+    data
+        File of candidates: `prompt` and a list `completions`, or `prompt` and `completion` with those of a prompt together.
+    """
+    from tacit import rewards
+    from tacit.evidence.write import row_writer
+    from tacit.improve import select as selection
+
+    start, prompts = time.perf_counter(), 0
+    kept: list[selection.Selected] = []
+    candidates = selection.read_candidates(data, gold=options.gold)
+    with row_writer(options.out) as write:
+        for batch in selection.select(rewards.load(reward, cache=options.cache), candidates, n=options.n):
+            write([choice.row() for choice in batch])
+            prompts += len(batch)
+            kept += batch if options.curve else []
+        curve = selection.curve(kept, seed=options.seed) if options.curve else None
+    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
+    result = {"prompts": prompts, "out": str(options.out), "curve": curve, "seconds": time.perf_counter() - start}
+    if curve is not None:
+        terminal.write_result(terminal.beside(options.out, ".curve.json"), curve)
+        options.show(result, terminal.columns(curve, "n"), f"Best of n over {prompts} prompts")
+    else:
+        options.show(result, [{key: value for key, value in result.items() if key != "curve"}])
+
+
+@app.command
+def bench(suite: str, *, options: Annotated[BenchOptions, Parameter(name="*")] = BenchOptions()) -> None:  # noqa: B008
+    """Speed, side by side with what a user would use instead.
+
+    Parameters
+    ----------
+    suite
+        What to time: fit, encode, ...
+    """
+    from tacit import bench as suites
+
+    given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
+    result = suites.run(suite, **given)
+    if options.out is not None:
+        terminal.write_result(options.out, result)
+        options.keep(terminal.beside(options.out, ".config.yaml"), suite=suite)
+    options.show(result, result.get("rows") or terminal.metric_rows(result), f"bench {suite}")
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Entry point: what a user can mend ends in one sentence on stderr and exit code 2."""
+    with terminal.one_sentence():
+        try:
+            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        except CycloptsError as error:
+            if error.msg is None and isinstance(error.__cause__, ValidationError):
+                first = error.__cause__.errors()[0]
+                name = "--" + "-".join(str(part).strip("_") for part in first["loc"]).replace("_", "-")
+                raise TacitError(f"{name} {first['input']}: {first['msg'].lower()}") from None
+            command = " ".join(["tacit", *(error.command_chain or ())])
+            raise TacitError(f"{' '.join(str(error).split())} See {command} --help") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

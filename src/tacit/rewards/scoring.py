@@ -1,0 +1,116 @@
+"""Scores beside rows: what `tacit score` writes, in batches, so that memory does not grow with rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tacit.conversation import Completion, Prompt
+from tacit.errors import EvidenceError
+from tacit.evidence import Comparison, Evidence, Ranking, Record
+from tacit.rewards.contract import Reward, Uncertain
+
+Row = dict[str, Any]
+
+
+class _Score(Protocol):
+    def __call__(self, record: Record, mean: np.ndarray, members: np.ndarray | None) -> Row: ...
+
+
+def member_scores(
+    reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores (n,) and, where the reward has several members, each member's (members, n); the text is encoded once."""
+    if isinstance(reward, Uncertain):
+        members = reward.score_members(prompts, completions)
+        return members.mean(0), members if len(members) > 1 else None
+    return reward.score(prompts, completions), None
+
+
+def spread(members: np.ndarray) -> np.ndarray:
+    """Standard deviation over members, (members, n) to (n,), with the divisor members - 1."""
+    result: np.ndarray = members.std(axis=0, ddof=1)
+    return result
+
+
+def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iterator[list[Row]]:
+    """Every record of `evidence` as a row with scores added, in batches of `size` records.
+
+    - demonstration, outcome: `score`, and `score_std`, the spread over members, where the reward has several;
+    - rating: `predicted_score` and `predicted_score_std`, since `score` is what people gave;
+    - comparison: `score_chosen`, `score_rejected` and their difference `score` (the log-odds that the chosen side is
+      preferred) with its `score_std`;
+    - ranking: the lists `scores` and `scores_std`, in the order of `completions`.
+
+    Other columns stay. Raises `EvidenceError` for kinds that hold no whole completion, and for a row that has one of
+    these columns already.
+    """
+    if evidence.kind not in _KINDS:
+        raise EvidenceError(
+            f"evidence of kind {evidence.kind} holds no completions to score",
+            mend="Give rows with `prompt` and `completion`, or comparisons, ratings, outcomes or rankings",
+            source=evidence.source,
+        )
+    scores_of = _KINDS[evidence.kind]
+    done = 0
+    for records in evidence.batches(size):
+        pairs = [_pairs(record) for record in records]
+        prompts = [prompt for pair in pairs for prompt, _ in pair]
+        completions = [completion for pair in pairs for _, completion in pair]
+        mean, members = member_scores(reward, prompts, completions)
+        rows, start = [], 0
+        for number, (record, pair) in enumerate(zip(records, pairs, strict=True), done + 1):
+            part = slice(start, start + len(pair))
+            start = part.stop
+            row = record.model_dump(exclude_unset=True)
+            added = scores_of(record, mean[part], None if members is None else members[:, part])
+            if clash := row.keys() & added.keys():
+                raise EvidenceError(
+                    f"record {number} has a column of this name already",
+                    mend="Rename it, so that scores can be written beside it",
+                    source=evidence.source,
+                    column=min(clash),
+                )
+            rows.append(row | added)
+        done += len(records)
+        yield rows
+
+
+def _pairs(record: Any) -> list[tuple[Prompt, Completion]]:
+    match record:
+        case Comparison():
+            other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
+            return [(record.prompt, record.chosen), (other, record.rejected)]
+        case Ranking():
+            return [(record.prompt, completion) for completion in record.completions]
+        case _:
+            return [(record.prompt, record.completion)]
+
+
+def _single(name: str) -> _Score:
+    def added(record: Record, mean: np.ndarray, members: np.ndarray | None) -> Row:
+        row = {name: float(mean[0])}
+        return row if members is None else row | {f"{name}_std": float(spread(members)[0])}
+
+    return added
+
+
+def _comparison(record: Record, mean: np.ndarray, members: np.ndarray | None) -> Row:
+    row = {"score": float(mean[0] - mean[1]), "score_chosen": float(mean[0]), "score_rejected": float(mean[1])}
+    return row if members is None else row | {"score_std": float(spread(members[:, :1] - members[:, 1:])[0])}
+
+
+def _ranking(record: Record, mean: np.ndarray, members: np.ndarray | None) -> Row:
+    row = {"scores": mean.tolist()}
+    return row if members is None else row | {"scores_std": spread(members).tolist()}
+
+
+_KINDS: dict[str, _Score] = {
+    "demonstration": _single("score"),
+    "outcome": _single("score"),
+    "rating": _single("predicted_score"),
+    "comparison": _comparison,
+    "ranking": _ranking,
+}

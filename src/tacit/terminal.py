@@ -1,0 +1,183 @@
+"""What every verb of the command line shares: configuration files, results on stdout, one sentence for an error.
+
+Nothing here knows what a verb does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tacit.artefacts import atomic_file, write_json
+from tacit.errors import ArtefactError, TacitError
+
+
+def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
+    """The options in a YAML file: flat snake_case keys, the flags' own names.
+
+    Keys without a value (`kind:` or `kind: null`) mean the default and are left out. Raises `TacitError` where the file is
+    missing, is not YAML, is not one flat mapping, or has a key that is not in `known`; the message names the close match.
+    """
+    import yaml
+
+    path, names = Path(path), sorted(known)
+    if not path.is_file():
+        raise TacitError(f"{path}: there is no such configuration file. Give --config a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}, row {mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "the text is not UTF-8"
+        raise TacitError(f"{place}: not readable as YAML ({problem}). Write one `key: value` a line") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise TacitError(f"{path}: holds a {type(values).__name__}, not options. Write one `key: value` a line")
+    for key, value in values.items():
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+            mend = f"Did you mean `{close[0]}`?" if close else f"Known keys: {', '.join(names)}"
+            raise TacitError(f"{path}: unknown key `{key}`. {mend}")
+        if isinstance(value, dict):
+            raise TacitError(f"{path}: key `{key}` holds a mapping. Keys are flat: write one `key: value` a line")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def save_configuration(path: Path, options: Mapping[str, Any]) -> None:
+    """Write options as YAML that `--config` reads back; those without a value are left out."""
+    import yaml
+
+    kept = {key: value for key, value in options.items() if value is not None}
+    with atomic_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(kept, sort_keys=True, allow_unicode=True), "utf-8")
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The neighbour of an output file: `beside(scores.jsonl.gz, ".config.yaml")` is `scores.config.yaml`."""
+    name = path.name.removesuffix(".gz")
+    return path.with_name(Path(name).stem + ending)
+
+
+def cache_folder(name: str) -> Path:
+    """Where work that need not be done twice is kept: `$TACIT_CACHE`, else the user's cache folder."""
+    root = os.environ.get("TACIT_CACHE")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tacit"
+    return base / name
+
+
+def require_free(folder: Path, manifest: str) -> None:
+    """Raise `ArtefactError` where `folder` holds other things than a saved artefact, before any work is done."""
+    if folder.exists() and not folder.is_dir():
+        raise ArtefactError(f"{folder} is a file. Choose another --out or move the file away")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest).is_file():
+        raise ArtefactError(f"{folder} holds other files. Choose another --out, or empty it first")
+
+
+def write_result(path: Path, value: Any) -> None:
+    """Write a result as JSON, in place only when complete."""
+    with atomic_file(path) as temporary:
+        write_json(temporary, finite(value))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; a number that is not finite becomes null."""
+    print(json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
+    """Rows as a table on stdout; the first row's keys head the columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for key in rows[0] if rows else ():
+        table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(show(value) for value in row.values()))
+    Console(markup=False).print(table)
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A metric, its value and its interval a row: `accuracy` and `accuracy_ci` go together.
+
+    Values that are neither numbers nor text are left to --json.
+    """
+    return [
+        {"metric": key.replace("_", " "), "value": value, "95% interval": metrics.get(f"{key}_ci")}
+        for key, value in metrics.items()
+        if not key.endswith("_ci") and isinstance(value, int | float | str)
+    ]
+
+
+def columns(lists: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Lists of one length as rows: {"n": [1, 2], "gold": [.1, .2]} has two; other values are left out."""
+    length = len(lists[key])
+    kept = {name: values for name, values in lists.items() if isinstance(values, list) and len(values) == length}
+    return [{name.replace("_ci", " 95%"): values[i] for name, values in kept.items()} for i in range(length)]
+
+
+def show(value: Any) -> str:
+    """A value as a table shows it: three decimals, thousands apart, an interval in brackets, nothing for None."""
+    match value:
+        case None:
+            return ""
+        case bool() | str():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+        case [*parts] if len(parts) == 2:
+            return f"[{show(parts[0])}, {show(parts[1])}]"
+        case _:
+            return str(value)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what a user can mend into one sentence on stderr and exit code 2; a bug keeps its traceback.
+
+    A file or folder that cannot be read or written counts as mendable. Ctrl-C ends with 130, a closed pipe with 141, as
+    shells expect.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except TacitError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        fail(f"{error.filename}: {error.strerror.lower()}. Give a path that can be read and written")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(message: str) -> None:
+    """Say what is wrong in one line on stderr and end with exit code 2."""
+    print("tacit: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON has it: numbers that are not finite become None, arrays lists, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
