@@ -254,9 +254,7 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
     else:
         for finding in report.findings:
             print(finding)
-        terminal.print_table(
-            [{"": key, "value": value} for key, value in report.statistics.items()], str(report.source)
-        )
+        terminal.print_table(terminal.named_rows(report.statistics), f"{report.source}: {report.kind}")
     if not report.ok:
         raise TacitError(f"{data}: {len(report.errors)} kinds of errors in the data. Mend them as said above")
 
@@ -366,7 +364,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     reward
         Folder that `tacit fit` wrote.
     data
-        File of candidates: `prompt` and a list `completions`, or `prompt` and `completion` with those of a prompt together.
+        File of candidates: rows of `prompt` and a list `completions`, or of `prompt` and `completion` sorted by prompt.
     """
     from tacit import rewards
     from tacit.evidence.write import row_writer
@@ -385,7 +383,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     result = {"prompts": prompts, "out": str(options.out), "curve": curve, "seconds": time.perf_counter() - start}
     if curve is not None:
         terminal.write_result(terminal.beside(options.out, ".curve.json"), curve)
-        options.show(result, terminal.columns(curve, "n"), f"Best of n over {prompts} prompts")
+        options.show(result, selection.curve_rows(curve), f"Best of n over {prompts} prompts, true reward")
     else:
         options.show(result, [{key: value for key, value in result.items() if key != "curve"}])
 

@@ -22,8 +22,9 @@ from tacit.errors import ArtefactError, TacitError
 def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
     """The options in a YAML file: flat snake_case keys, the flags' own names.
 
-    Keys without a value (`kind:` or `kind: null`) mean the default and are left out. Raises `TacitError` where the file is
-    missing, is not YAML, is not one flat mapping, or has a key that is not in `known`; the message names the close match.
+    Keys without a value (`kind:` or `kind: null`) mean the default and are left out. Raises `TacitError` where the file
+    is missing, is not YAML, is not one flat mapping, or has a key that is not in `known`; the message names the close
+    match.
     """
     import yaml
 
@@ -117,11 +118,9 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def columns(lists: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Lists of one length as rows: {"n": [1, 2], "gold": [.1, .2]} has two; other values are left out."""
-    length = len(lists[key])
-    kept = {name: values for name, values in lists.items() if isinstance(values, list) and len(values) == length}
-    return [{name.replace("_ci", " 95%"): values[i] for name, values in kept.items()} for i in range(length)]
+def named_rows(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A name and its value a row."""
+    return [{"": name.replace("_", " "), "value": value} for name, value in values.items()]
 
 
 def show(value: Any) -> str:
@@ -135,6 +134,10 @@ def show(value: Any) -> str:
             return f"{value:,}"
         case float():
             return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+        case Mapping():
+            return "\n".join(
+                f"{str(name).replace('_', ' ')} {show(inner)}" for name, inner in value.items() if inner is not None
+            )
         case [*parts] if len(parts) == 2:
             return f"[{show(parts[0])}, {show(parts[1])}]"
         case _:

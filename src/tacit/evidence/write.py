@@ -34,12 +34,12 @@ def ending(path: str | Path) -> str:
 def row_writer(path: str | Path) -> Iterator[Callable[[Sequence[Row]], None]]:
     """Yield a function that takes batches of rows; `path` appears when the block ends well, and not otherwise.
 
-    Rows need not have the same columns: a table gets the union, in order of first appearance, and empty cells. In CSV and
-    TSV a list or an object is JSON text, as `tacit.read` expects; Parquet keeps it nested. Memory does not grow with rows:
-    tables are spooled as JSON lines beside `path` first, since their columns are known only at the end.
+    Rows need not have the same columns: a table gets the union, in order of first appearance, and empty cells. In CSV
+    and TSV a list or an object is JSON text, as `tacit.read` expects; Parquet keeps it nested. Memory does not grow
+    with rows: tables are spooled as JSON lines beside `path` first, since their columns are known only at the end.
 
-    Raises `TacitError` for an unknown ending, before anything is computed, and `EvidenceError` where a Parquet column would
-    mix types.
+    Raises `TacitError` for an unknown ending, before anything is computed, and `EvidenceError` where a Parquet column
+    would mix types.
     """
     kind = ending(path)
     with atomic_file(path) as finished:

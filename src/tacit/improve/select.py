@@ -1,7 +1,8 @@
 """Best-of-n over a file of candidates, and the curve of what it gains where the truth is known.
 
 Candidates are rows with `prompt` and a list `completions`, or rows with `prompt` and `completion` where those of one
-prompt follow each other. A gold column holds the true reward: a list beside `completions`, a number beside `completion`.
+prompt follow each other. A gold column holds the true reward: a list beside `completions`, a number beside
+`completion`.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Selected:
 def read_candidates(source: str | Path, *, gold: str = "gold") -> Iterator[Candidates]:
     """Candidates of a file in any format that `tacit.read` knows, a prompt at a time.
 
-    Raises `EvidenceError` for a row without prompt or completions, a gold column of another length or not of numbers, and
-    for a prompt whose rows do not follow each other.
+    Raises `EvidenceError` for a row without prompt or completions, a gold column of another length or not of numbers,
+    and for a prompt whose rows do not follow each other.
     """
     seen: set[int] = set()
     for prompt, rows in groupby(_entries(source, gold), key=lambda entry: prompt_text(entry.prompt)):
@@ -134,6 +135,18 @@ def curve(selected: Sequence[Selected], *, resamples: int = 1000, seed: int = 0)
         [[len(completion_text(c)) for c in choice.candidates.completions[:width]] for choice in selected]
     )
     return best_of_n_curve(proxy, gold, lengths=lengths, resamples=resamples, seed=seed)
+
+
+def curve_rows(result: dict[str, Any]) -> list[Row]:
+    """A curve as one row for each n: the distance moved, the true reward of each way to choose, the proxy's promise."""
+    names = [
+        name for name in ("random", "longest", "gold", "gold_ci", "oracle", "proxy") if result.get(name) is not None
+    ]
+    heads = {"gold": "choice", "gold_ci": "95% interval", "oracle": "best", "proxy": "promised"}
+    return [
+        {"n": n, "KL": result["kl"][i], **{heads.get(name, name): result[name][i] for name in names}}
+        for i, n in enumerate(result["n"])
+    ]
 
 
 def _choose(reward: Reward, held: Sequence[Candidates]) -> list[Selected]:
