@@ -19,7 +19,7 @@ FORMAT = 1
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder that replaces `path` when the block ends well, and is removed when it does not."""
+    """Yield a temporary sibling folder that replaces `path` when the block ends well, and vanishes when it does not."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -1,8 +1,8 @@
 """Prompts and completions, and the one place that renders them to text.
 
-A prompt or a completion is a string or a list of messages `{"role": ..., "content": ...}`; content is a string or a list
-of parts `{"type": "text", "text": ...}`. Nothing here knows a model: chat templates are applied by the encoder or policy
-that owns one.
+A prompt or a completion is a string or a list of messages `{"role": ..., "content": ...}`; content is a string or a
+list of parts `{"type": "text", "text": ...}`. Nothing here knows a model: chat templates are applied by the encoder or
+policy that owns one.
 
 The rendering rule has a name (`RENDERING`) that every saved reward stores, so that a score cannot drift:
 
@@ -70,7 +70,9 @@ def parse_transcript(transcript: str) -> list[Message]:
     """
     pieces = _TURN.split(transcript if transcript.startswith("\n\n") else "\n\n" + transcript)
     messages: list[Message] = [{"role": "system", "content": pieces[0].strip()}] if pieces[0].strip() else []
-    turns = [{"role": _ROLES[role], "content": text} for role, text in zip(pieces[1::2], pieces[2::2], strict=True)]
+    turns: list[Message] = [
+        {"role": _ROLES[role], "content": text} for role, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
     return messages + turns if turns else []
 
 

@@ -103,9 +103,11 @@ def check_reward(
         demand(
             "the score is the mean of the members",
             "Return members of shape (members, n), before any pessimism",
-            lambda: f"members have shape {members.shape}"
-            if members.ndim != 2 or members.shape[1] != len(every)
-            else _difference(members.mean(0), base),
+            lambda: (
+                f"members have shape {members.shape}"
+                if members.ndim != 2 or members.shape[1] != len(every)
+                else _difference(members.mean(0), base)
+            ),
         )
     if isinstance(reward, Saved):
         with tempfile.TemporaryDirectory() as parent:

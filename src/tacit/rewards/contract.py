@@ -1,7 +1,7 @@
 """What a reward is.
 
-`Reward` is the heart of the project: fitting, audit, serving and tuning all score through it. Further abilities are small
-protocols of their own. `check_reward` in `tacit.rewards.check` is this contract made executable.
+`Reward` is the heart of the project: fitting, audit, serving and tuning all score through it. Further abilities are
+small protocols of their own. `check_reward` in `tacit.rewards.check` is this contract made executable.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Reward(Protocol):
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores, shape (n,), float32, finite, higher is better.
 
-        Deterministic, and row i depends on row i alone: not on its neighbours, the batch size or the order. For a reward
-        that was fitted on preferences the unit is the logit: P(a preferred to b) = sigma(score(a) - score(b)).
+        Deterministic, and row i depends on row i alone: not on its neighbours, the batch size or the order. For a
+        reward that was fitted on preferences the unit is the logit: P(a preferred to b) = sigma(score(a) - score(b)).
         """
         ...
 
@@ -43,7 +43,11 @@ class Uncertain(Protocol):
 class Saved(Protocol):
     """A reward that lives in a folder."""
 
-    def save(self, folder: str | Path) -> None: ...
+    def save(self, folder: str | Path) -> None:
+        """Write the folder atomically, without pickle."""
+        ...
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self: ...
+    def load(cls, folder: str | Path) -> Self:
+        """Read it back with equal scores; raises `ArtefactError` where that cannot be."""
+        ...

@@ -54,8 +54,8 @@ class Examples:
 def collect(evidence: Iterable[Record], source: str = "memory") -> Examples:
     """Gather records of one kind into `Examples`.
 
-    Raises `EvidenceError` for kinds that no reward is fitted on here, for mixed kinds, and where nothing could be learnt:
-    no examples, one class only, all ratings equal, only ties.
+    Raises `EvidenceError` for kinds that no reward is fitted on here, for mixed kinds, and where nothing could be
+    learnt: no examples, one class only, all ratings equal, only ties.
     """
     index: dict[tuple[str, str], int] = {}
     prompts: dict[str, int] = {}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
 from tacit.conversation import RENDERING, Completion, Prompt, texts
@@ -21,8 +20,6 @@ from tacit.rewards.examples import collect
 from tacit.rewards.fitting import FitOptions
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
-
-_CHUNK = 8192
 
 
 @dataclass(eq=False)
@@ -66,12 +63,7 @@ class FeatureReward:
             raise TacitError(
                 f"features of shape {features.shape}, this reward takes (n, {self.parameters['linear'].shape[1]})"
             )
-        scores = np.empty((self.members, len(features)), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(features), _CHUNK):
-                chunk = torch.from_numpy(np.array(features[start : start + _CHUNK], dtype=np.float32))
-                scores[:, start : start + _CHUNK] = heads.scores(self.parameters, chunk).numpy()
-        return scores
+        return heads.score_in_chunks(self.parameters, features)
 
     def save(self, folder: str | Path) -> None:
         """Write reward.json, head.safetensors and a model card, atomically; a former reward there is replaced."""
@@ -119,11 +111,9 @@ class FeatureReward:
         encoder = encoder_from_config(manifest["encoder"])
         if encoder.fingerprint != manifest["encoder_fingerprint"]:
             raise ArtefactError(
-                f"{folder} was fitted with another version of encoder `{encoder.name}`: scores would drift. Fit it again"
+                f"{folder} was fitted with another version of encoder `{encoder.name}`, scores would drift. Fit again"
             )
-        return cls(
-            encoder, parameters, manifest["name"], manifest["report"], None if cache is None else Path(cache)
-        )
+        return cls(encoder, parameters, manifest["name"], manifest["report"], None if cache is None else Path(cache))
 
 
 def fit(
@@ -136,8 +126,8 @@ def fit(
 ) -> FeatureReward:
     """Learn a reward from comparisons, rankings, outcomes or ratings.
 
-    `options` are the fields of `FitOptions`. `cache` is a folder for encoded texts: a second fit on the same texts encodes
-    nothing, and a fit that was killed goes on where it stopped.
+    `options` are the fields of `FitOptions`. `cache` is a folder for encoded texts: a second fit on the same texts
+    encodes nothing, and a fit that was killed goes on where it stopped.
     """
     start = time.perf_counter()
     chosen = _options(options)
@@ -190,7 +180,8 @@ Fitted by Tacit from {report.get("n_train", "?")} rows of kind `{report.get("kin
 | temperature | {report.get("temperature", 1.0):.3f} |
 | rendering rule | `{manifest["rendering"]}` |
 
-{meaning} The reward knows only what its data showed: measure it with `tacit audit` on data like yours before you use it.
+{meaning}
+The reward knows only what its data showed: measure it with `tacit audit` on data like yours before you use it.
 
 ```python
 import tacit

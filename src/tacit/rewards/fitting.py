@@ -29,6 +29,9 @@ RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 their size, since a standardised dimension carries a curvature of order one and noise of order 1 / n."""
 
 
+_GATHER = 8192
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How to fit; the defaults suit 1,000 to 100,000 examples of text features."""
@@ -95,16 +98,15 @@ def fit(features: np.ndarray, examples: Examples, options: FitOptions) -> Fit:
     _check_features(features, examples)
     matrix = torch.from_numpy(np.ascontiguousarray(features))
     standardise = Standardiser.of(matrix)
-    targets = Targets(
-        *(torch.from_numpy(a) for a in (examples.target, examples.ranks, examples.tie, examples.margin)),
-        label_smoothing=options.label_smoothing,
-    )
+    said = (examples.target, examples.ranks, examples.tie, examples.margin)
+    target, ranks, tie, margin = (torch.from_numpy(array) for array in said)
+    targets = Targets(target, ranks, tie, margin, options.label_smoothing)
     fitter = _fit_linear if options.head == "linear" else _fit_mlp
     parameters, temperature, report = fitter(matrix, standardise, examples, targets, objective, options)
     parameters = standardise.fold(parameters)
     if objective.relative:
         # The zero of a relative reward is free: put it at the mean of the fitted responses.
-        sample = matrix[:: max(1, len(matrix) // 20_000)].float()
+        sample = matrix[:: max(1, len(matrix) // 5_000)].float()
         with torch.no_grad():
             parameters["bias"] = parameters["bias"] - heads.scores(parameters, sample).mean(1)
     for name in ("linear", "bias", "out"):
@@ -124,7 +126,7 @@ def _fit_linear(
 ) -> tuple[Parameters, float, dict[str, Any]]:
     rng = np.random.default_rng(options.seed)
     rows = torch.from_numpy(examples.rows)
-    design = Design.of(standardise(matrix), rows, objective)
+    design = Design.of(matrix, standardise, rows, objective)
     gram = gram_factor(design.matrix, options.seed)
     weight = torch.from_numpy(examples.weight)
     report: dict[str, Any] = {}
@@ -168,9 +170,11 @@ def _choose_ridge(
     best: tuple[float, float, Tensor] | None = None
     path, start, worse = [], None, 0
     unit = design.matrix.shape[1] / len(member)
-    for multiple in RIDGES:
+    # Plenty of rows for each dimension leave little to shrink: the strongest ridges are not tried there.
+    ridges = RIDGES if len(member) < 20 * design.matrix.shape[1] else RIDGES[2:]
+    for multiple in ridges:
         l2 = multiple * unit
-        solution = minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=3e-4)
+        solution = minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=1e-3)
         start = solution.theta
         head = solution.parameters
         scores = design.scores(head["linear"], head["bias"])[member, every][None]  # (1, n, k)
@@ -199,7 +203,6 @@ def _fit_mlp(
     rng = np.random.default_rng(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     dtype = torch.bfloat16 if _bf16(options.precision) else torch.float32
-    inputs = standardise(matrix).to(dtype)
     blocks = int(examples.blocks.max()) + 1
     if blocks < 2:
         raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
@@ -216,35 +219,30 @@ def _fit_mlp(
     parameters = heads.mlp(
         options.members, matrix.shape[1], options.hidden, generator, shared_trunk=options.shared_trunk
     )
-    start = _linear_start(inputs, examples.take(train), targets[train_index], copies[:, train_index], objective, options)
+    start = _linear_start(
+        matrix, standardise, examples.take(train), targets[train_index], copies[:, train_index], objective, options
+    )
     parameters |= start.parameters
     own = start.own.clone()
-    learned = [*parameters.values(), own]
-    for tensor in learned:
-        tensor.requires_grad_(True)
-    decayed = [t for name, t in parameters.items() if name.endswith("weight") or name in ("linear", "out")]
+    inputs = standardise(matrix, dtype)
+    base = heads.score_in_chunks(standardise.fold(start.parameters), matrix.numpy())
+    scorer = _Scorer(inputs, torch.from_numpy(base), parameters)
+    learned = {name: t for name, t in parameters.items() if name not in ("linear", "bias")} | {"own": own}
+    optimiser = AdamW(learned, options.weight_decay)
     batch = int(min(options.batch_size, max(16, len(train) // 40)))
     steps = math.ceil(len(train) / batch)
     epochs = options.epochs or int(np.clip(round(90_000 / len(train)), 3, 10))
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": options.weight_decay},
-            {"params": [t for t in learned if all(t is not d for d in decayed) and t.numel()], "weight_decay": 0.0},
-        ],
-        lr=options.learning_rate,
-        betas=(0.9, 0.99),
-        fused=True,
-    )
     total, warm = epochs * steps, max(1, epochs * steps // 20)
     reuse = examples.rows.size / max(1, len(np.unique(examples.rows[train])))
     order_blocks = reuse > 1.5
+
     def held_out_loss() -> float:
         with torch.no_grad():
-            scores = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+            scores = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
             losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True))[0]
         return float((losses * weight[held_index]).sum() / weight[held_index].sum())
 
-    best_loss, best, waited = held_out_loss(), [t.detach().clone() for t in learned], 0
+    best_loss, best, waited = held_out_loss(), {k: t.detach().clone() for k, t in learned.items()}, 0
     history = [{"epoch": 0.0, "held_out_loss": best_loss}]
     step = 0
     done = False
@@ -254,15 +252,11 @@ def _fit_mlp(
         order = torch.from_numpy(train[_shuffled(examples.blocks[train, 0], rng, by_block=order_blocks)])
         for i in range(steps):
             scale = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
-            for group in optimiser.param_groups:
-                group["lr"] = options.learning_rate * scale
             index = order[i * batch : (i + 1) * batch]
-            scores = _example_scores(parameters, inputs, rows[index], distinct=order_blocks)
+            scores = scorer(rows[index], distinct=order_blocks)
             share = copies[:, index]
             loss = (objective.loss(scores, targets[index], own) * share).sum(1) / share.sum(1).clamp_min(1e-12)
-            optimiser.zero_grad(set_to_none=True)
-            loss.sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimiser.step(loss.sum(), options.learning_rate * scale)
             step += 1
             if i + 1 not in (steps // 2, steps):
                 continue
@@ -270,16 +264,16 @@ def _fit_mlp(
             history.append({"epoch": epoch + (i + 1) / steps, "held_out_loss": current})
             if current < best_loss:
                 best_loss, waited = current, 0
-                best = [t.detach().clone() for t in learned]
+                best = {k: t.detach().clone() for k, t in learned.items()}
             else:
                 waited += 1
                 done = waited >= options.patience
     if not math.isfinite(best_loss):
         raise TacitError("the fit diverged: the validation loss is not finite. Lower --learning_rate")
-    *fitted, own = best
-    parameters = dict(zip(parameters, fitted, strict=True))
+    own = best.pop("own")
+    parameters.update(best)
     with torch.no_grad():
-        validation = _example_scores(parameters, inputs, rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+        validation = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
     temperature = _temperature(validation, targets[held_index], weight[held_index], objective)
     report = {
         "held_out_loss": best_loss,
@@ -295,33 +289,90 @@ def _fit_mlp(
 
 
 def _linear_start(
-    inputs: Tensor, examples: Examples, targets: Targets, weights: Tensor, objective: Objective, options: FitOptions
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    weights: Tensor,
+    objective: Objective,
+    options: FitOptions,
 ) -> Solution:
     """A roughly solved linear head: the hidden layers then learn only what it leaves over, and overfit far less."""
-    design = Design.of(inputs.float(), torch.from_numpy(examples.rows), objective)
+    design = Design.of(matrix, standardise, torch.from_numpy(examples.rows), objective)
     gram = gram_factor(design.matrix, options.seed)
     l2 = options.l2
-    if l2 is None and len(examples) < 20 * inputs.shape[1]:
+    if l2 is None and len(examples) < 20 * matrix.shape[1]:
         weight, rng = torch.from_numpy(examples.weight), np.random.default_rng(options.seed)
         l2, _, _ = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng, {})
     elif l2 is None:
-        l2 = inputs.shape[1] / len(examples)
+        l2 = matrix.shape[1] / len(examples)
     return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3)
 
 
-def _example_scores(parameters: Parameters, inputs: Tensor, rows: Tensor, *, distinct: bool) -> Tensor:
-    """Scores (members, n, k) of the responses in `rows` (n, k), each distinct response scored once where asked."""
-    flat = rows.clamp_min(0).view(-1)
-    if distinct:
-        unique, inverse = torch.unique(flat, return_inverse=True)
-        values = heads.scores(parameters, inputs.index_select(0, unique))[:, inverse]
-    else:
-        values = heads.scores(parameters, inputs.index_select(0, flat))
-    return values.view(len(values), *rows.shape)
+@dataclass
+class _Scorer:
+    """Scores of examples: a linear part that is known already, and hidden layers on rows gathered into one buffer."""
+
+    inputs: Tensor
+    base: Tensor
+    """(members, u) scores of the linear part."""
+    parameters: Parameters
+
+    def __call__(self, rows: Tensor, *, distinct: bool) -> Tensor:
+        """(members, n, k) of the responses in `rows` (n, k), each distinct response computed once where asked."""
+        flat = rows.clamp_min(0).view(-1)
+        wanted, inverse = torch.unique(flat, return_inverse=True) if distinct else (flat, None)
+        values = torch.cat([self._hidden(part) for part in wanted.split(_GATHER)], dim=1)
+        values = self.base.index_select(1, wanted) + values
+        if inverse is not None:
+            values = values[:, inverse]
+        return values.view(len(values), *rows.shape)
+
+    def _hidden(self, wanted: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and len(wanted) <= len(self._buffer):
+            # One buffer for every step: a fresh one of this size would be mapped and cleared by the system each time.
+            gathered = torch.index_select(self.inputs, 0, wanted, out=self._buffer[: len(wanted)])
+        else:
+            gathered = self.inputs.index_select(0, wanted)
+        return heads.hidden_scores(self.parameters, gathered)
+
+    def __post_init__(self) -> None:
+        self._buffer = torch.empty(_GATHER, self.inputs.shape[1], dtype=self.inputs.dtype)
+
+
+class AdamW:
+    """Adam with decoupled weight decay on tensors named `*weight` and `out` (Loshchilov and Hutter 2019, algorithm 2).
+
+    Our own because creating torch's optimiser imports torch's compiler, which takes longer than most fits here.
+    """
+
+    def __init__(self, tensors: Parameters, decay: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        self.tensors = [t.requires_grad_(True) for t in tensors.values() if t.numel()]
+        self.decay = [decay * (n.endswith("weight") or n == "out") for n, t in tensors.items() if t.numel()]
+        self.betas, self.count = betas, 0
+        self.first = [torch.zeros_like(t) for t in self.tensors]
+        self.second = [torch.zeros_like(t) for t in self.tensors]
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """One step down the gradient of `loss`; a tensor that it does not depend on stays."""
+        gradients = torch.autograd.grad(loss, self.tensors, allow_unused=True)
+        self.count += 1
+        b1, b2 = self.betas
+        correction = math.sqrt(1 - b2**self.count)
+        size = learning_rate * correction / (1 - b1**self.count)
+        with torch.no_grad():
+            for t, g, m, v, decay in zip(self.tensors, gradients, self.first, self.second, self.decay, strict=True):
+                if g is None:
+                    continue
+                m.lerp_(g, 1 - b1)
+                v.mul_(b2).addcmul_(g, g, value=1 - b2)
+                if decay:
+                    t.mul_(1 - learning_rate * decay)
+                t.addcdiv_(m, v.sqrt().add_(1e-8 * correction), value=-size)
 
 
 def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -> np.ndarray:
-    """A random order of examples; by block, the examples of one prompt stay together, so that a batch reuses responses."""
+    """A random order; by block, the examples of one prompt stay together, so that a batch reuses responses."""
     order = rng.permutation(len(blocks))
     if not by_block:
         return order
@@ -332,8 +383,8 @@ def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -
 def _temperature(scores: Tensor, targets: Targets, weight: Tensor, objective: Objective) -> float:
     """The T > 0 that minimises the held-out loss of scores / T (Guo et al. 2017, arXiv 1706.04599), by golden section.
 
-    The likelihood is Bradley-Terry's for comparisons whatever was fitted, since that is what a score difference promises;
-    ties count as half a win each.
+    The likelihood is Bradley-Terry's for comparisons whatever was fitted, since that is what a score difference
+    promises; ties count as half a win each.
     """
     if not objective.logits:
         return 1.0
@@ -363,8 +414,8 @@ def _check_features(features: np.ndarray, examples: Examples) -> None:
         raise FeatureError(
             f"features of shape {features.shape} for {len(examples.texts)} distinct responses: one row each is needed"
         )
-    finite = np.isfinite(features.sum(1, dtype=np.float64))
-    if not finite.all():
+    if not np.isfinite(torch.from_numpy(np.ascontiguousarray(features)).sum().item()):
+        finite = np.isfinite(features).all(1)
         row = int(np.flatnonzero(~finite)[0])
         raise FeatureError(
             f"row {row} of the features holds NaN or infinity (text {examples.texts[row][1][:60]!r}). "

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,15 +30,21 @@ class Standardiser:
     scale: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, limit: int = 20_000) -> Standardiser:
+    def of(cls, features: Tensor, limit: int = 5_000) -> Standardiser:
         """From (a regular sample of) the rows; a dimension that hardly varies is not blown up."""
         sample = features[:: max(1, len(features) // limit)].float()
-        scale = sample.std(0, correction=0)
+        mean = sample.mean(0)
+        scale = (sample - mean).square_().mean(0).sqrt_()
         floor = 1e-3 * scale.square().mean().sqrt().clamp_min(1e-12)
-        return cls(sample.mean(0), torch.where(scale < floor, torch.ones_like(scale), scale))
+        return cls(mean, torch.where(scale < floor, torch.ones_like(scale), scale))
 
-    def __call__(self, features: Tensor) -> Tensor:
-        return (features.float() - self.mean).div_(self.scale)
+    def __call__(self, features: Tensor, dtype: torch.dtype = torch.float32, chunk: int = 2048) -> Tensor:
+        """Standardised copy (n, d) in `dtype`, made a chunk at a time so that no second float32 copy exists."""
+        result = torch.empty(features.shape, dtype=dtype)
+        for start in range(0, len(features), chunk):
+            part = features[start : start + chunk].float() - self.mean
+            result[start : start + chunk] = part.div_(self.scale)
+        return result
 
     def fold(self, parameters: Parameters) -> Parameters:
         """The same head on raw features: W' = W / scale, b' = b - W' mean."""
@@ -47,7 +54,9 @@ class Standardiser:
         if "hidden.0.weight" in parameters:
             weight = parameters["hidden.0.weight"] / self.scale[:, None]
             folded["hidden.0.weight"] = weight
-            folded["hidden.0.bias"] = parameters["hidden.0.bias"] - torch.einsum("d,mdh->mh", self.mean, weight)[:, None]
+            folded["hidden.0.bias"] = (
+                parameters["hidden.0.bias"] - torch.einsum("d,mdh->mh", self.mean, weight)[:, None]
+            )
         return folded
 
 
@@ -77,14 +86,16 @@ def depth(parameters: Parameters) -> int:
 
 
 def scores(parameters: Parameters, features: Tensor) -> Tensor:
-    """Scores (members, n) float32 of features (n, d); the matrix products run in the dtype of `features`."""
+    """Scores (members, n) float32 of features (n, d)."""
+    total = (features.float() @ parameters["linear"].T).T + parameters["bias"][:, None]
+    return total + hidden_scores(parameters, features) if depth(parameters) else total
+
+
+def hidden_scores(parameters: Parameters, features: Tensor) -> Tensor:
+    """The part (members, n) float32 of the hidden layers; matrix products run in the dtype of `features`."""
     dtype = features.dtype
-    total = (features @ parameters["linear"].to(dtype).T).T.float() + parameters["bias"][:, None]
-    layers = depth(parameters)
-    if layers == 0:
-        return total
     state = features
-    for i in range(layers):
+    for i in range(depth(parameters)):
         weight, bias = parameters[f"hidden.{i}.weight"].to(dtype), parameters[f"hidden.{i}.bias"].to(dtype)
         if len(weight) == 1:
             state = torch.addmm(bias[0], state, weight[0]).relu_()  # (n, h): one trunk
@@ -93,5 +104,26 @@ def scores(parameters: Parameters, features: Tensor) -> Tensor:
             state = torch.baddbmm(bias, inputs, weight).relu_()  # (m, n, h)
     out = parameters["out"].to(dtype)
     if state.dim() == 2:
-        return total + (state @ out.T).T.float()
-    return total + torch.bmm(state, out[:, :, None])[..., 0].float()
+        return (state @ out.T).T.float()
+    return torch.bmm(state, out[:, :, None])[..., 0].float()
+
+
+def score_in_chunks(parameters: Parameters, features: np.ndarray, chunk: int = 4096) -> np.ndarray:
+    """Scores (members, n) float32 of features (n, d) of any float dtype, mapped or in memory, a chunk at a time.
+
+    Chunks keep the copy to float32 and the hidden layers in the processor's cache, and memory bounded.
+    """
+    result = np.empty((len(parameters["bias"]), len(features)), dtype=np.float32)
+    weight, bias = parameters["linear"].numpy().T, parameters["bias"].numpy()[:, None]
+    layers = depth(parameters)
+    with torch.inference_mode():
+        for start in range(0, len(features), chunk):
+            part = np.asarray(features[start : start + chunk], dtype=np.float32)
+            block = result[:, start : start + chunk]
+            # NumPy's product is the faster one for so few columns.
+            block[:] = (part @ weight).T
+            block += bias
+            if layers:
+                writeable = part if part.flags.writeable else part.copy()
+                block += hidden_scores(parameters, torch.from_numpy(writeable)).numpy()
+    return result

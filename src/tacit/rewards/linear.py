@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.rewards.heads import Parameters
+from tacit.rewards.heads import Parameters, Standardiser
 from tacit.rewards.objectives import Objective, Targets
 
 _PRECONDITION_UP_TO = 768
@@ -30,17 +30,21 @@ class Design:
     """The matrix that a linear head multiplies, and where each example's scores stand in its rows."""
 
     matrix: Tensor
-    """(r, d): distinct responses, or differences of pairs."""
+    """(r, d): standardised features of distinct responses, or of pairs their differences."""
     rows: Tensor | None
     """(n, k) rows of `matrix`, -1 where padded; None where row i is the difference of pair i."""
 
     @classmethod
-    def of(cls, features: Tensor, rows: Tensor, objective: Objective) -> Design:
+    def of(cls, features: Tensor, standardise: Standardiser, rows: Tensor, objective: Objective) -> Design:
         """Differences where they are the smaller matrix and the objective needs no more; else distinct responses."""
         if objective.relative and rows.shape[1] == 2 and len(rows) < len(features):
-            differences = features.index_select(0, rows[:, 0])
-            return cls(differences.sub_(features.index_select(0, rows[:, 1])), None)
-        return cls(features, rows)
+            differences = torch.empty(len(rows), features.shape[1])
+            for start in range(0, len(rows), 2048):
+                part = rows[start : start + 2048]
+                gap = features.index_select(0, part[:, 0]).float() - features.index_select(0, part[:, 1]).float()
+                differences[start : start + 2048] = gap.div_(standardise.scale)
+            return cls(differences, None)
+        return cls(standardise(features), rows)
 
     def scores(self, weights: Tensor, bias: Tensor) -> Tensor:
         """(members, n, k) from weights (members, d)."""
@@ -142,11 +146,12 @@ def minimise(
     value, gradient = evaluate(theta)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
-    done = 0
-    for done in range(1, iterations + 1):
+    passes = 0
+    while passes < iterations:
         active = gradient.abs().amax(1) > tolerance
         if not active.any():
             break
+        passes += 1
         direction = -_two_loop(gradient, steps, changes, precondition)
         slope = (direction * gradient).sum(1)
         uphill = slope >= 0
@@ -171,7 +176,7 @@ def minimise(
         theta, value, gradient = candidate, new_value, new_gradient
         if stuck:
             break
-    return Solution(theta, dim, done, float(gradient.abs().max()))
+    return Solution(theta, dim, passes, float(gradient.abs().max()))
 
 
 def _two_loop(gradient: Tensor, steps: list[Tensor], changes: list[Tensor], precondition: object) -> Tensor:

@@ -1,7 +1,7 @@
 """Objectives: pure functions from scores to a loss per example.
 
-`scores` has shape (members, n, k): k responses per example, in the order of `Examples.rows`. Each function returns losses
-of shape (members, n), in nats where the objective is a likelihood. `own` (members, p) holds the objective's own
+`scores` has shape (members, n, k): k responses per example, in the order of `Examples.rows`. Each function returns
+losses of shape (members, n), in nats where the objective is a likelihood. `own` (members, p) holds the objective's own
 parameters, such as the width of ties; its unconstrained start is `Objective.initial`.
 
 Sources: Bradley and Terry 1952; Rao and Kupper 1967; Davidson 1970; Plackett 1975; Luce 1959; the classification
@@ -32,9 +32,7 @@ class Targets:
     label_smoothing: float = 0.0
 
     def __getitem__(self, keep: Tensor) -> Targets:
-        return Targets(
-            self.target[keep], self.ranks[keep], self.tie[keep], self.margin[keep], self.label_smoothing
-        )
+        return Targets(self.target[keep], self.ranks[keep], self.tie[keep], self.margin[keep], self.label_smoothing)
 
 
 def bradley_terry(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
@@ -49,15 +47,15 @@ def bradley_terry(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
 
 
 def rao_kupper(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
-    """Ties by a threshold: P(a > b) = sigma(d - t), P(tie) = (e^2t - 1) sigma(d - t) sigma(-d - t), t = softplus(own) > 0.
+    """Ties by a threshold t: P(a > b) = sigma(d - t), P(tie) = (e^2t - 1) sigma(d - t) sigma(-d - t).
 
-    Rao and Kupper 1967 with theta = e^t. The three probabilities add up to one.
+    t = softplus(own) > 0.     Rao and Kupper 1967 with theta = e^t. The three probabilities add up to one.
     """
     threshold = softplus(own[:, :1])
     difference = scores[..., 0] - scores[..., 1]
     win = logsigmoid(difference - targets.margin - threshold)
-    tie = logsigmoid(difference - threshold) + logsigmoid(-difference - threshold) + torch.log(
-        torch.expm1(2 * threshold)
+    tie = (
+        logsigmoid(difference - threshold) + logsigmoid(-difference - threshold) + torch.log(torch.expm1(2 * threshold))
     )
     return -torch.where(targets.tie, tie, win)
 
@@ -76,8 +74,8 @@ def davidson(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
 def classification(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
     """Each response alone: -log sigma(s_chosen) - log sigma(-s_rejected); a tie labels both sides one half.
 
-    Its 0-1 loss bounds the share of wrongly ordered pairs (order consistency, arXiv 2411.04991): if both responses are on
-    the right side of zero then the pair is in the right order.
+    Its 0-1 loss bounds the share of wrongly ordered pairs (order consistency, arXiv 2411.04991): if both responses are
+    on the right side of zero then the pair is in the right order.
     """
     soft = torch.where(targets.tie, 0.5, targets.label_smoothing).to(scores)
     chosen, rejected = scores[..., 0], scores[..., 1]
@@ -99,8 +97,8 @@ def regression(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
 def plackett_luce(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
     """Rankings as repeated choice of the best that is left: sum_j [logsumexp_{i: rank_i >= rank_j} s_i - s_j].
 
-    Equal ranks share one choice set (Breslow's treatment of ties); the last rank is no choice and costs nothing. The loss
-    is divided by the number of choices, so that long lists do not drown short ones.
+    Equal ranks share one choice set (Breslow's treatment of ties); the last rank is no choice and costs nothing. The
+    loss is divided by the number of choices, so that long lists do not drown short ones.
     """
     ranks = targets.ranks  # (n, k), ascending, 0 where padded
     present = ranks > 0
@@ -153,5 +151,5 @@ def objective_for(kind: Kind, name: str = "auto") -> Objective:
         raise TacitError(f"no objective `{name}`. Choose one of: auto, {', '.join(OBJECTIVES)}")
     if OBJECTIVES[name].kind != kind:
         allowed = ", ".join(o.name for o in fitting) or "none"
-        raise TacitError(f"objective `{name}` learns from {OBJECTIVES[name].kind}s, this is {kind}. It allows: {allowed}")
+        raise TacitError(f"objective `{name}` learns from {OBJECTIVES[name].kind}s. For {kind}s there is: {allowed}")
     return OBJECTIVES[name]
