@@ -37,6 +37,8 @@ PROJECTIONS = 4
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it can be inverted modulo 2^64
 _INVERSE = pow(_MULTIPLIER, -1, 1 << 64)
 _CHUNK_BYTES = 2 << 20
+_TEXT_BYTES = 8  # what a text weighs beside its characters, so that a chunk has fewer than 2^18 rows
+_CODE_BITS = 44
 _SPACE, _NEWLINE = 32, 10
 _PUNCTUATION = b".,!?:;'\"()-*#`%/"
 
@@ -100,14 +102,13 @@ class _Features:
         pairs = _mix(self.code[:-1][same] * np.uint64(_MULTIPLIER) + self.code[1:][same])
         return _Features(np.concatenate([self.row, self.row[:-1][same]]), np.concatenate([self.code, pairs]), self.rows)
 
-    def counted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distinct (row, code) with their counts, sorted by row and code."""
-        order = np.lexsort((self.code, self.row))
-        row, code = self.row[order], self.code[order]
-        new = np.ones(len(row), bool)
-        new[1:] = (row[1:] != row[:-1]) | (code[1:] != code[:-1])
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct keys, sorted, and their counts: a key is the row above the upper `_CODE_BITS` of the code."""
+        key = np.sort((self.row.astype(np.uint64) << np.uint64(_CODE_BITS)) | (self.code >> np.uint64(64 - _CODE_BITS)))
+        new = np.ones(len(key), bool)
+        new[1:] = key[1:] != key[:-1]
         start = np.flatnonzero(new)
-        return row[start], code[start], np.diff(np.append(start, len(row)))
+        return key[start], np.diff(np.append(start, len(key)))
 
 
 class _Buffer:
@@ -157,7 +158,8 @@ class _Buffer:
 
 def _project(features: _Features, dim: int) -> np.ndarray:
     """Signed feature hashing of unit-length log counts, shape (rows, dim)."""
-    row, code, count = features.counted()
+    key, count = features.distinct()
+    row, code = _row_of(key), key & np.uint64((1 << _CODE_BITS) - 1)
     weight = 1.0 + np.log(count)
     norm = np.sqrt(np.bincount(row, weight * weight, minlength=features.rows))
     weight = weight / norm[row] / np.sqrt(PROJECTIONS)
@@ -176,10 +178,9 @@ def _statistics(prompts: _Buffer, completions: _Buffer, prompt_words: _Features,
     size = np.maximum(completions.lengths, 1)
     word_count = np.bincount(words.row, minlength=rows).astype(np.float64)
     prompt_count = np.bincount(prompt_words.row, minlength=rows).astype(np.float64)
-    distinct_row, distinct_code, _ = words.counted()
-    prompt_row, prompt_code, _ = prompt_words.counted()
-    distinct = np.bincount(distinct_row, minlength=rows)
-    shared = _shared(distinct_row, distinct_code, prompt_row, prompt_code, rows)
+    vocabulary, prompt_vocabulary = words.distinct()[0], prompt_words.distinct()[0]
+    both = np.intersect1d(vocabulary, prompt_vocabulary, assume_unique=True)
+    distinct, shared = (np.bincount(_row_of(keys), minlength=rows) for keys in (vocabulary, both))
     raw = completions.bytes
     lines = completions.count(raw == _NEWLINE)
     starts_line = np.ones(len(raw), bool)
@@ -209,11 +210,8 @@ def _statistics(prompts: _Buffer, completions: _Buffer, prompt_words: _Features,
     return np.stack(columns, axis=1)
 
 
-def _shared(row: np.ndarray, code: np.ndarray, other_row: np.ndarray, other_code: np.ndarray, rows: int) -> np.ndarray:
-    """Number of distinct codes of each row that the same row has on the other side too, shape (rows,)."""
-    both = _Features(np.concatenate([row, other_row]), np.concatenate([code, other_code]), rows)
-    hit_row, _, count = both.counted()
-    return np.bincount(hit_row[count == 2], minlength=rows).astype(np.float64)
+def _row_of(key: np.ndarray) -> np.ndarray:
+    return (key >> np.uint64(_CODE_BITS)).astype(np.int64)
 
 
 def _powers(base: int, count: int) -> np.ndarray:
@@ -234,7 +232,7 @@ def _chunks(texts: Sequence[Text]) -> Iterator[slice]:
     """Slices of texts of about `_CHUNK_BYTES` each, so that memory does not grow with their number."""
     start, size = 0, 0
     for row, (prompt, completion) in enumerate(texts):
-        size += len(prompt) + len(completion)
+        size += len(prompt) + len(completion) + _TEXT_BYTES
         if size >= _CHUNK_BYTES:
             yield slice(start, row + 1)
             start, size = row + 1, 0
