@@ -219,5 +219,65 @@ def matmul_limit(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> floa
 
 def _one_after_another(data: _World, count: int = 10) -> Fit:
     """As many separate fits of one epoch."""
+    return [data.fit(head="mlp", epochs=1, seed=seed) for seed in range(count)][-1]
+
+
+def _loop(data: _World, hidden: tuple[int, ...], epochs: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """The alternative: DataLoader over pairs of feature vectors, Adam, a fixed number of epochs."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(seed)
+    layers = [layer for a, b in itertools.pairwise((data.dim, *hidden)) for layer in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(hidden[-1] if hidden else data.dim, 1))
+    rows = data.rows[: data.pairs]
+    pairs = TensorDataset(data.features[rows[:, 0]], data.features[rows[:, 1]])
+    loader = DataLoader(pairs, batch_size=512, shuffle=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(epochs):
+        for chosen, rejected in loader:
+            loss = -nn.functional.logsigmoid(model(chosen) - model(rejected)).mean()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+
+    def score(features: Tensor) -> Tensor:
+        values: Tensor = model(features)[:, 0]
+        return values
+
+    return score
+
+
+def _sklearn(data: _World) -> Callable[[Tensor], Tensor]:
+    """Logistic regression without intercept on differences, half of them flipped so that there are two classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = data.rows[: data.pairs]
+    difference = (data.features[rows[:, 0]] - data.features[rows[:, 1]]).numpy()
+    label = np.arange(len(rows)) % 2
+    difference[label == 0] *= -1
+    model = LogisticRegression(C=1 / (1e-3 * len(rows)), fit_intercept=False).fit(difference, label)
+    weight = torch.from_numpy(model.coef_[0].astype(np.float32))
+    return lambda x: x @ weight
+
+
+def score_rows(count: int = 1_000_000, dim: int = 384, members: int = 10, repeats: int = 5) -> list[dict[str, Any]]:
+    """Rows a second of linear scoring from cached features, beside torch.mv and NumPy."""
+    features = torch.randn(count, dim)
+    parameters = {"linear": torch.randn(members, dim), "bias": torch.zeros(members)}
+    one = {"linear": parameters["linear"][:1], "bias": parameters["bias"][:1]}
+    array, vector = features.numpy(), parameters["linear"][0].numpy()
+    sides: dict[str, Callable[[], Any]] = {
+        "torch.mv": lambda: torch.mv(features, parameters["linear"][0]),
+        "numpy": lambda: array @ vector,
+        "tacit, one member": lambda: heads.score_in_chunks(one, array),
+        "tacit, ten members": lambda: heads.score_in_chunks(parameters, array),
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    with torch.inference_mode():
+        for _ in range(repeats):
+            for side, call in sides.items():
+                start = time.perf_counter()
+                call()
+                seconds[side].append(time.perf_counter() - start)
     rate = {side: count / statistics.median(taken) / 1e6 for side, taken in seconds.items()}
     return [{"side": side, "million_rows_per_second": value} for side, value in rate.items()]
