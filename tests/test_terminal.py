@@ -48,7 +48,7 @@ def test_a_bad_configuration_names_the_key_and_the_mend(tmp_path: Path, text: st
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TacitError, match="absent.yaml: there is no such configuration file"):
+    with pytest.raises(TacitError, match=r"absent\.yaml: there is no such configuration file"):
         terminal.load_configuration(tmp_path / "absent.yaml", [])
 
 

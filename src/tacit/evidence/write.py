@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
@@ -81,10 +81,17 @@ def _spooled(spool: Path) -> Iterator[list[dict[str, Any]]]:
 
 def _to_table(spool: Path, target: Path, columns: list[str], kind: str) -> None:
     with _open(target, "wt", packed=kind.endswith(".gz")) as file:
-        writer = csv.writer(file, delimiter="\t" if kind.startswith(".tsv") else ",", lineterminator="\n")
-        writer.writerow(columns)
-        for rows in _spooled(spool):
-            writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+        delimiter = "\t" if kind.startswith(".tsv") else ","
+        plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for cells in chain([columns], _cells(spool, columns)):
+            # A bare carriage return ends a line for readers, and csv leaves it unquoted when it writes "\n".
+            (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+def _cells(spool: Path, columns: list[str]) -> Iterator[list[Any]]:
+    for rows in _spooled(spool):
+        yield from ([_cell(row.get(column)) for column in columns] for row in rows)
 
 
 def _cell(value: Any) -> Any:

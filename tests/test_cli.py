@@ -1,0 +1,322 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tacit import cli
+from tacit.cli import main
+
+METRICS = ("accuracy", "accuracy_ci", "length_accuracy", "spearman", "nll", "ece", "n_train", "n_test", "seconds")
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def tacit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run one command in an empty folder; `Done.code` is what the shell would see."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
+
+    def run(*tokens: str | Path) -> Done:
+        capsys.readouterr()
+        code = 0
+        try:
+            main([str(token) for token in tokens])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def votes(n: int = 240, seed: int = 0) -> list[dict[str, Any]]:
+    """Comparisons in which people like thanks and dislike shouting, 9 times out of 10; lengths tell nothing."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(n):
+        good = f"thank you, the {rng.choice(['egg', 'tea', 'rice'])} needs {rng.randint(1, 9)} minutes"
+        bad = f"NO WAY, THE {rng.choice(['EGG', 'TEA', 'RICE'])} NEEDS {rng.randint(1, 9)} MINUTES!"
+        chosen, rejected = (good, bad) if rng.random() < 0.9 else (bad, good)
+        rows.append({"prompt": f"question {i % 80}", "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with votes.jsonl, later.jsonl and a fitted reward with three members."""
+    folder = tmp_path_factory.mktemp("world")
+    write_lines(folder / "votes.jsonl", votes())
+    write_lines(folder / "later.jsonl", votes(120, seed=1))
+    before = os.environ.get("TACIT_CACHE")
+    os.environ["TACIT_CACHE"] = str(folder / "cache")
+    main(
+        [
+            *("fit", str(folder / "votes.jsonl"), "--out", str(folder / "reward")),
+            *("--encoder", "hashed", "--members", "3", "--resamples", "50"),
+        ]
+    )
+    if before is None:
+        del os.environ["TACIT_CACHE"]
+    else:
+        os.environ["TACIT_CACHE"] = before
+    yield folder
+
+
+# --- fit ----------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_json_has_the_promised_metrics_on_prompts_it_has_not_seen(tacit: Any, world: Path) -> None:
+    done = tacit("fit", world / "votes.jsonl", "--out", "r", "--encoder", "hashed", "--json", "--resamples", 50)
+    assert done.code == 0
+    result = done.json
+    assert set(METRICS) <= result.keys()
+    assert result["accuracy"] > 0.8  # nine in ten votes agree with the truth
+    assert result["accuracy_ci"][0] <= result["accuracy"] <= result["accuracy_ci"][1]
+    assert result["n_train"] + result["n_test"] == 240
+    assert result["n_test"] == 48  # 16 of the 80 prompts, three votes each
+    assert json.loads(Path("r/metrics.json").read_text())["accuracy"] == result["accuracy"]
+    assert {path.name for path in Path("r").iterdir()} >= {
+        "reward.json",
+        "head.safetensors",
+        "README.md",
+        "config.yaml",
+    }
+
+
+def test_the_saved_configuration_repeats_the_run(tacit: Any, world: Path) -> None:
+    again = tacit("fit", "--config", world / "reward/config.yaml", "--out", "again", "--json")
+    assert again.code == 0
+    assert (world / "reward/head.safetensors").read_bytes() == Path("again/head.safetensors").read_bytes()
+    first = json.loads((world / "reward/metrics.json").read_text())
+    timed = {"seconds", "fit", "out", "reward"}
+    assert {k: v for k, v in again.json.items() if k not in timed} == {k: v for k, v in first.items() if k not in timed}
+
+
+def test_flags_win_over_the_configuration(tacit: Any, world: Path) -> None:
+    Path("run.yaml").write_text("encoder: hashed\nmembers: 3\ntest: 0.5\nresamples: 20\n")
+    done = tacit("fit", world / "votes.jsonl", "--config", "run.yaml", "--out", "r", "--members", "2", "--json")
+    assert done.code == 0
+    assert done.json["n_test"] == 120
+    saved = yaml.safe_load(Path("r/config.yaml").read_text())
+    assert (saved["members"], saved["test"], saved["encoder"]) == (2, 0.5, "hashed")
+    assert json.loads(Path("r/reward.json").read_text())["members"] == 2
+
+
+def test_test_data_is_reported_on_and_everything_is_fitted(tacit: Any, world: Path) -> None:
+    done = tacit(
+        *("fit", world / "votes.jsonl", "--test-data", world / "later.jsonl", "--out", "r"),
+        *("--encoder", "hashed", "--resamples", 20, "--json"),
+    )
+    assert (done.json["n_train"], done.json["n_test"]) == (240, 120)
+
+
+def test_no_test_share_fits_on_everything(tacit: Any, world: Path) -> None:
+    done = tacit("fit", world / "votes.jsonl", "--test", 0, "--out", "r", "--encoder", "hashed", "--json")
+    assert (done.code, done.json["n_train"], done.json["n_test"]) == (0, 240, 0)
+
+
+def test_columns_go_by_other_names(tacit: Any) -> None:
+    rows = [{"q": row["prompt"], "better": row["chosen"], "worse": row["rejected"]} for row in votes()]
+    with Path("votes.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["q", "better", "worse"])
+        writer.writeheader()
+        writer.writerows(rows)
+    tokens = ["fit", "votes.csv", "--out", "r", "--encoder", "hashed", "--resamples", "20", "--json"]
+    done = tacit(*tokens, "--columns", "prompt=q", "chosen=better", "rejected=worse")
+    assert (done.code, done.json["n_test"]) == (0, 48)
+    assert tacit(*tokens, "--columns", "prompt=q,chosen=better,rejected=worse").code == 0
+    bad = tacit(*tokens, "--columns", "prompt")
+    assert (bad.code, bad.err) == (2, "tacit: --columns prompt: give ours=theirs, as prompt=question\n")
+
+
+def test_the_options_of_fit_are_those_of_the_library() -> None:
+    from tacit.rewards.fitting import FitOptions
+
+    defaults = {field.name: field.default for field in fields(FitOptions)}
+    assert set(cli.FIT_OPTIONS) == set(defaults)
+    assert {name: cli.FitOptions.model_fields[name].default for name in cli.FIT_OPTIONS} == defaults
+
+
+# --- score, audit, select -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.csv", "s.parquet"])
+def test_score_writes_beside_every_row(tacit: Any, world: Path, name: str) -> None:
+    from tacit.evidence import read_rows
+
+    done = tacit("score", world / "reward", world / "later.jsonl", "--out", name, "--json")
+    assert (done.code, done.json["rows"]) == (0, 120)
+    rows = [row for _, row in read_rows(name)]
+    for row, given in zip(rows, votes(120, seed=1), strict=True):
+        assert row.items() >= given.items()
+        assert float(row["score"]) == pytest.approx(float(row["score_chosen"]) - float(row["score_rejected"]), abs=1e-5)
+        assert float(row["score_std"]) > 0
+    assert sum(float(row["score"]) > 0 for row in rows) > 90
+    assert yaml.safe_load(Path("s.config.yaml").read_text())["out"] == name
+
+
+def test_scores_do_not_depend_on_the_file_they_come_from(tacit: Any, world: Path) -> None:
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in votes(120, seed=1)]
+    write_lines(Path("plain.jsonl"), rows[::-1])
+    tacit("score", world / "reward", "plain.jsonl", "--out", "plain.csv")
+    tacit("score", world / "reward", world / "later.jsonl", "--out", "pairs.jsonl")
+    with Path("plain.csv").open(newline="") as file:
+        plain = [float(row["score"]) for row in csv.DictReader(file)]
+    pairs = [json.loads(line)["score_chosen"] for line in Path("pairs.jsonl").read_text().splitlines()]
+    assert plain[::-1] == pytest.approx(pairs, abs=1e-5)
+
+
+def test_audit_json_has_the_promised_metrics(tacit: Any, world: Path) -> None:
+    done = tacit(
+        *("audit", world / "reward", world / "later.jsonl"),
+        *("--out", "m.json", "--json", "--resamples", 50),
+    )
+    assert done.code == 0
+    assert set(METRICS) <= done.json.keys()
+    assert (done.json["n_test"], done.json["n_train"]) == (120, 192)
+    assert json.loads(Path("m.json").read_text()) == done.json
+    assert yaml.safe_load(Path("m.config.yaml").read_text())["resamples"] == 50
+
+
+def test_select_takes_the_best_and_draws_the_curve(tacit: Any, world: Path) -> None:
+    rows = [row for row in votes(60, seed=2) if row["chosen"].startswith("thank")]
+    write_lines(
+        Path("candidates.jsonl"),
+        [
+            {"prompt": f"p{i}", "completions": [row["rejected"], row["chosen"]], "gold": [0, 1]}
+            for i, row in enumerate(rows)
+        ],
+    )
+    done = tacit("select", world / "reward", "candidates.jsonl", "--out", "best.jsonl", "--curve", "--json")
+    assert done.code == 0
+    best = [json.loads(line) for line in Path("best.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in best] == [row["chosen"] for row in rows]
+    assert done.json["curve"]["n"] == [1, 2]
+    assert done.json["curve"]["gold"] == pytest.approx([0.5, 1.0])
+    assert json.loads(Path("best.curve.json").read_text()) == done.json["curve"]
+
+
+def test_a_curve_without_gold_writes_nothing(tacit: Any, world: Path) -> None:
+    write_lines(Path("candidates.jsonl"), [{"prompt": "p", "completions": ["a", "b"]}])
+    done = tacit("select", world / "reward", "candidates.jsonl", "--out", "best.jsonl", "--curve")
+    assert done.code == 2
+    assert "Add a gold column" in done.err
+    assert [path.name for path in Path().iterdir()] == ["candidates.jsonl"]
+
+
+# --- check --------------------------------------------------------------------------------------------------------------
+
+
+def test_check_is_content_with_good_data(tacit: Any, world: Path) -> None:
+    done = tacit("check", world / "votes.jsonl", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["ok"] is True
+    assert done.json["statistics"]["records"] == 240
+
+
+def test_check_names_the_rows_and_ends_with_2(tacit: Any) -> None:
+    lines = [json.dumps(row) for row in votes(5)]
+    Path("broken.jsonl").write_text("\n".join([*lines, '{"prompt": "x", ', '{"prompt": "x"}']) + "\n")
+    done = tacit("check", "broken.jsonl")
+    assert done.code == 2
+    assert "row 6" in done.out
+    assert "row 7" in done.out
+    assert done.err.startswith("tacit: broken.jsonl: 2 kinds of errors")
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["fit", "votes.jsonl"], "--out requires an argument"),
+        (["fti", "votes.jsonl"], 'Unknown command "fti". Did you mean "fit"?'),
+        (["fit", "votes.jsonl", "--out", "r", "--hed", "mlp"], "Unknown option: --hed. Did you mean --head?"),
+        (["fit", "votes.jsonl", "--out", "r", "--test", "1.5"], "--test 1.5: input should be less than 1"),
+        (["fit", "votes.jsonl", "--out", "r", "--head", "cnn"], "--head cnn: input should be 'linear' or 'mlp'"),
+        (["fit", "votes.jsonl", "--out", "r", "--seed", "x"], "--seed"),
+        (["fit", "absent.jsonl", "--out", "r"], "absent.jsonl: there is no such file or folder"),
+        (["fit", "votes.jsonl", "--out", "r", "--encoder", "bert"], "there is no encoder `bert`. Use one of: auto,"),
+        (["fit", "votes.jsonl", "--out", "r", "--objective", "x"], "no objective `x`. Choose one of: auto"),
+        (["fit", "votes.jsonl", "--out", "votes.jsonl"], "votes.jsonl is a file. Choose another --out"),
+        (["fit", "votes.jsonl", "--out", "full"], "full holds other files. Choose another --out"),
+        (["fit", "empty.jsonl", "--out", "r"], "empty.jsonl: the file is empty"),
+        (["fit", "torn.jsonl", "--out", "r"], "torn.jsonl, row 3: broken JSON"),
+        (["fit", "mixed.jsonl", "--out", "r"], "mixed.jsonl, row 3, column `chosen`"),
+        (
+            ["fit", "votes.jsonl", "--out", "r", "--config", "typo.yaml"],
+            "unknown key `encodr`. Did you mean `encoder`?",
+        ),
+        (["score", "absent", "votes.jsonl", "--out", "s.csv"], "absent holds no reward.json"),
+        (["score", "newer", "votes.jsonl", "--out", "s.csv"], "newer/reward.json has format 999"),
+        (["score", "absent", "votes.jsonl", "--out", "s.xls"], "s.xls: rows cannot be written as this type"),
+        (["bench", "speed"], "there is no suite `speed`. Choose one of: "),
+        (["bench", "fit", "--tokens", "3"], "suite `fit` takes no option `tokens`"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tacit: Any, tokens: list[str], said: str) -> None:
+    good = [json.dumps(row) for row in votes(8)]
+    Path("votes.jsonl").write_text("\n".join(good) + "\n")
+    Path("empty.jsonl").write_text("")
+    Path("torn.jsonl").write_text("\n".join([*good[:2], good[2][:30], *good[3:]]) + "\n")
+    other = json.dumps({"prompt": "p", "completion": "c", "label": True})
+    Path("mixed.jsonl").write_text("\n".join([*good[:2], other, *good[3:]]) + "\n")
+    Path("typo.yaml").write_text("encodr: hashed\n")
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("x")
+    Path("newer").mkdir()
+    Path("newer/reward.json").write_text('{"format": 999}')
+    before = sorted(path for path in Path().rglob("*") if "cache" not in path.parts)
+    done = tacit(*tokens)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("tacit: ")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+    assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
+
+
+# --- the installed command ----------------------------------------------------------------------------------------------
+
+
+def test_results_go_to_stdout_and_errors_to_stderr_in_a_process_of_its_own(world: Path) -> None:
+    command = [sys.executable, "-m", "tacit", "check", str(world / "votes.jsonl"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["ok"] is True
+    failed = subprocess.run([*command[:4], "absent.csv"], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.splitlines() == ["tacit: absent.csv: there is no such file or folder. Check the path"]
+
+
+def test_a_closed_pipe_is_no_traceback(world: Path) -> None:
+    command = f"{sys.executable} -m tacit check {world / 'votes.jsonl'} --json | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
