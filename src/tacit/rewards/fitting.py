@@ -24,10 +24,12 @@ from tacit.rewards.heads import Parameters, Standardiser
 from tacit.rewards.linear import Design, Solution, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets, objective_for
 
-RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""The path of l2 that cross-fitting walks, in multiples of d / n: there the ridge weighs as much as the data, whatever
-their size, since a standardised dimension carries a curvature of order one and noise of order 1 / n."""
+RIDGES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""The path of l2 that cross-fitting walks, in multiples of d / n: a prior worth as much whatever n is, so that a
+multiple found on a part of the rows holds for all of them."""
 
+_ENOUGH = 10_000
+"""Rows that choose the ridge where there are more."""
 
 _GATHER = 8192
 
@@ -132,8 +134,12 @@ def _fit_linear(
     report: dict[str, Any] = {}
     l2, temperature = options.l2, 1.0
     if l2 is None:
-        l2, out_of_fold, mask = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng, report)
-        temperature = _temperature(out_of_fold[:, mask], targets[mask], weight[mask], objective)
+        l2, report["ridge_path"] = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng)
+        folds = _Folds.of(examples.blocks, rng)
+        crossed = folds.solve(design, targets, weight, objective, l2, gram)
+        report["held_out_loss"] = folds.loss(design, targets, weight, objective, crossed)
+        scores, scored = folds.scores(design, crossed)
+        temperature = _temperature(scores, targets[scored], weight[scored], objective)
     weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
     solution = minimise(design, targets, weights, objective, l2, gram=gram)
     report |= {"l2": l2, "iterations": solution.iterations, "own_parameters": solution.own.mean(0).tolist()}
@@ -148,48 +154,85 @@ def _choose_ridge(
     gram: Tensor | None,
     blocks: np.ndarray,
     rng: np.random.Generator,
-    report: dict[str, Any],
-) -> tuple[float, Tensor, Tensor]:
-    """Walk down the ridges with all folds as members, warm-started; stop when the held-out loss rises twice.
+) -> tuple[float, list[dict[str, float]]]:
+    """The ridge with the least held-out loss, and the path that led there.
 
-    Returns the best ridge, its out-of-fold scores (1, n, k) and the mask of examples that have one.
+    Starts in the middle of the path and walks towards less and, where that does not help, towards more shrinkage, each
+    time until the loss rises; all folds are members of one solution, warm-started from the ridge before.
     """
-    _, flat = np.unique(blocks, return_inverse=True)
-    blocks = flat.reshape(blocks.shape)
-    count = int(blocks.max()) + 1
-    if count < 2:
-        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more, or set --l2")
-    folds = min(5, count)
-    fold, train = held_out(blocks, folds, rng)
-    weights = weight * torch.from_numpy(train.astype(np.float32))
-    kept = torch.from_numpy(train.any(1))
-    weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, weight)
-    member = torch.from_numpy(fold)
-    mask = kept[member]
-    every = torch.arange(len(member))
-    best: tuple[float, float, Tensor] | None = None
-    path, start, worse = [], None, 0
-    unit = design.matrix.shape[1] / len(member)
-    # Plenty of rows for each dimension leave little to shrink: the strongest ridges are not tried there.
-    ridges = RIDGES if len(member) < 20 * design.matrix.shape[1] else RIDGES[2:]
-    for multiple in ridges:
-        l2 = multiple * unit
-        solution = minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=1e-3)
+    n, dim = len(weight), design.matrix.shape[1]
+    if n > 2 * _ENOUGH:
+        part = torch.from_numpy(np.sort(rng.choice(n, size=_ENOUGH, replace=False)))
+        design, targets, weight, blocks = design.take(part), targets[part], weight[part], blocks[part.numpy()]
+    folds = _Folds.of(blocks, rng)
+    path: dict[float, float] = {}
+    start: Tensor | None = None
+
+    def loss(multiple: float) -> float:
+        nonlocal start
+        ridge = multiple * dim / len(weight)
+        solution = folds.solve(design, targets, weight, objective, ridge, gram, start)
         start = solution.theta
-        head = solution.parameters
-        scores = design.scores(head["linear"], head["bias"])[member, every][None]  # (1, n, k)
-        own = solution.own.mean(0, keepdim=True)
-        loss = float((objective.loss(scores, targets, own)[0] * weight)[mask].sum() / weight[mask].sum())
-        path.append({"l2": l2, "held_out_loss": loss})
-        if best is None or loss < best[0]:
-            best, worse = (loss, l2, scores), 0
-        else:
-            worse += 1
-            if worse == 2:
+        path[multiple] = folds.loss(design, targets, weight, objective, solution)
+        return path[multiple]
+
+    middle = RIDGES.index(1.0)
+    for walk in (RIDGES[middle:], RIDGES[middle - 1 :: -1]):
+        for multiple in walk:
+            if loss(multiple) > min(path.values()):
                 break
-    assert best is not None
-    report |= {"held_out_loss": best[0], "ridge_path": path, "folds": folds}
-    return best[1], best[2], mask
+        if min(path, key=path.__getitem__) != RIDGES[middle]:
+            break
+    best = min(path, key=path.__getitem__)
+    return best * dim / n, [{"l2": m * dim / n, "held_out_loss": path[m]} for m in sorted(path)]
+
+
+@dataclass(frozen=True)
+class _Folds:
+    """Cross-fitting: fold k is held out of member k."""
+
+    fold: Tensor
+    """(n,) the member that has not seen an example."""
+    train: Tensor
+    """(folds, n) float: 1 where a member may fit an example."""
+
+    @classmethod
+    def of(cls, blocks: np.ndarray, rng: np.random.Generator, most: int = 5) -> _Folds:
+        _, codes = np.unique(blocks, return_inverse=True)
+        codes = codes.reshape(blocks.shape)
+        count = int(codes.max()) + 1
+        if count < 2:
+            raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more, or set --l2")
+        fold, train = held_out(codes, min(most, count), rng)
+        return cls(torch.from_numpy(fold), torch.from_numpy(train.astype(np.float32)))
+
+    def solve(
+        self,
+        design: Design,
+        targets: Targets,
+        weight: Tensor,
+        objective: Objective,
+        l2: float,
+        gram: Tensor | None,
+        start: Tensor | None = None,
+    ) -> Solution:
+        """One fit a fold, as members; a fold that leaves nothing to fit on fits everything, and is masked below."""
+        weights = weight * self.train
+        weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, weight)
+        return minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=1e-3)
+
+    def scores(self, design: Design, solution: Solution) -> tuple[Tensor, Tensor]:
+        """Out-of-fold scores (1, m, k) and the examples (m,) that have one."""
+        head = solution.parameters
+        every = torch.arange(len(self.fold))
+        scored = self.train.any(1)[self.fold].nonzero()[:, 0]
+        return design.scores(head["linear"], head["bias"])[self.fold, every][scored][None], scored
+
+    def loss(self, design: Design, targets: Targets, weight: Tensor, objective: Objective, solution: Solution) -> float:
+        """Mean held-out loss, in nats for likelihoods."""
+        scores, scored = self.scores(design, solution)
+        losses = objective.loss(scores, targets[scored], solution.own.mean(0, keepdim=True))[0]
+        return float((losses * weight[scored]).sum() / weight[scored].sum())
 
 
 def _fit_mlp(
@@ -301,11 +344,9 @@ def _linear_start(
     design = Design.of(matrix, standardise, torch.from_numpy(examples.rows), objective)
     gram = gram_factor(design.matrix, options.seed)
     l2 = options.l2
-    if l2 is None and len(examples) < 20 * matrix.shape[1]:
+    if l2 is None:
         weight, rng = torch.from_numpy(examples.weight), np.random.default_rng(options.seed)
-        l2, _, _ = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng, {})
-    elif l2 is None:
-        l2 = matrix.shape[1] / len(examples)
+        l2, _ = _choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng)
     return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3)
 
 

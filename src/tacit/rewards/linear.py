@@ -46,6 +46,10 @@ class Design:
             return cls(differences, None)
         return cls(standardise(features), rows)
 
+    def take(self, keep: Tensor) -> Design:
+        """The design of some examples."""
+        return Design(self.matrix[keep], None) if self.rows is None else Design(self.matrix, self.rows[keep])
+
     def scores(self, weights: Tensor, bias: Tensor) -> Tensor:
         """(members, n, k) from weights (members, d)."""
         values = (self.matrix @ weights.T).T  # (members, r)
