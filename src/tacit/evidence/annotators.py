@@ -71,7 +71,7 @@ class Annotator:
         length_b: npt.ArrayLike = 1,
     ) -> tuple[Floats, Floats, Floats]:
         """(P(a), P(tie), P(b)), each of the arguments' common shape; they sum to 1, flips included."""
-        u = _feeling(_habits([self]), reward_a, reward_b, length_a, length_b)
+        u = _feeling(_habits([self])[:, 0], reward_a, reward_b, length_a, length_b)
         win, lose = _sigmoid(u - self.tie_threshold), _sigmoid(-u - self.tie_threshold)
         tie = np.clip(1.0 - win - lose, 0.0, 1.0)
         return win + self.flip * (lose - win), tie, lose + self.flip * (win - lose)

@@ -41,7 +41,8 @@ class Finding:
     def __str__(self) -> str:
         rows = ", ".join(map(str, self.rows)) + (", …" if self.count > len(self.rows) and self.rows else "")
         where = f" (row{'s' if len(self.rows) != 1 else ''} {rows})" if self.rows else ""
-        return f"{self.level}: {self.reason}{where}. {self.mend}"
+        shown = "".join(f"\n  {example}" for example in self.examples)
+        return f"{self.level}: {self.reason}{where}. {self.mend}{shown}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
         "records": n,
         "broken": sum(counts.values()),
         "rows_without_record": skipped,
-        "prompts": len(np.unique(table["prompt"])),
+        "prompts": _distinct(table["prompt"]),
         **_values(evidence.kind, table),
     }
     if n:
@@ -166,34 +167,39 @@ class _Columns:
 
 
 def _ints(values: Iterable[int]) -> Ints:
-    return np.fromiter(values, np.int64)
+    return np.array(list(values), np.int64)
 
 
 def _of_prompts(records: Sequence[Any]) -> Ints:
-    return _ints(hash(p if type(p := record.prompt) is str else prompt_text(p)) for record in records)
+    prompts = [record.prompt for record in records]
+    return _ints(map(hash, [p if type(p) is str else prompt_text(p) for p in prompts]))
 
 
 def _of_people(records: Sequence[Any]) -> Ints:
-    people = (getattr(record, "annotator", None) for record in records)
-    return _ints(_NOBODY if person is None else hash(person) for person in people)
+    people = [getattr(record, "annotator", None) for record in records]
+    if people.count(None) == len(people):
+        return np.full(len(people), _NOBODY, np.int64)
+    return _ints([_NOBODY if person is None else hash(person) for person in people])
 
 
 def _of_comparisons(records: Sequence[Any]) -> list[Ints]:
     """Hash of chosen, hash of rejected, person, 1 or 0 for a tie, both lengths, whether an answer is empty."""
-    chosen = [c if type(c := record.chosen) is str else completion_text(c) for record in records]
-    rejected = [c if type(c := record.rejected) is str else completion_text(c) for record in records]
+    sides = [[record.chosen for record in records], [record.rejected for record in records]]
+    chosen, rejected = ([c if type(c) is str else completion_text(c) for c in side] for side in sides)
     second = _ints(map(hash, rejected))
-    for i, record in enumerate(records):
-        if record.rejected_prompt is not None:
-            second[i] = hash((prompt_text(record.rejected_prompt), rejected[i]))
+    crossed = [record.rejected_prompt for record in records]
+    if crossed.count(None) < len(crossed):
+        for i, prompt in enumerate(crossed):
+            if prompt is not None:
+                second[i] = hash((prompt_text(prompt), rejected[i]))
     return [
         _ints(map(hash, chosen)),
         second,
         _of_people(records),
-        _ints(not record.tie for record in records),
+        _ints([not record.tie for record in records]),
         _ints(map(len, chosen)),
         _ints(map(len, rejected)),
-        _ints(_is_empty(a) or _is_empty(b) for a, b in zip(chosen, rejected, strict=True)),
+        _are_empty(chosen) | _are_empty(rejected),
     ]
 
 
@@ -202,18 +208,24 @@ def _of_others(records: Sequence[Record]) -> list[Ints]:
     texts = [_texts(record) for record in records]
     none = np.zeros(len(records), np.int64)
     return [
-        _ints(hash(tuple(several)) for several in texts),
+        _ints([hash(tuple(several)) for several in texts]),
         none,
         _of_people(records),
         _ints(map(_outcome, records)),
-        _ints(sum(map(len, several)) for several in texts),
+        _ints([sum(map(len, several)) for several in texts]),
         none,
-        _ints(any(map(_is_empty, several)) for several in texts),
+        _ints([bool(_are_empty(several).any()) for several in texts]),
     ]
 
 
-def _is_empty(text: str) -> bool:
-    return not text or text.isspace()
+def _are_empty(texts: Sequence[str]) -> Ints:
+    return _ints([not text or text.isspace() for text in texts])
+
+
+def _distinct(hashes: Ints) -> int:
+    """How many distinct values there are, by sorting (faster here than numpy's hash table)."""
+    ordered = np.sort(hashes)
+    return int(np.count_nonzero(np.diff(ordered))) + (len(ordered) > 0)
 
 
 def _texts(record: Record) -> list[str]:
@@ -240,11 +252,11 @@ def _outcome(record: Record) -> int:
 def _values(kind: str, table: dict[str, Ints]) -> dict[str, Any]:
     """Statistics of what people said."""
     people = table["person"][table["person"] != _NOBODY]
-    values: dict[str, Any] = {"annotators": len(np.unique(people))}
+    values: dict[str, Any] = {"annotators": _distinct(people)}
     n, outcome = len(table["row"]), table["outcome"]
     if kind == "comparison":
         values["ties"] = int(n - outcome.sum())
-        values["items"] = len(np.unique(np.concatenate([table["first"], table["second"]])))
+        values["items"] = _distinct(np.concatenate([table["first"], table["second"]]))
         decided = (outcome == 1) & (table["length"] != table["length_2"])
         longer = int((table["length"] > table["length_2"])[decided].sum())
         interval = wilson(longer, int(decided.sum()))

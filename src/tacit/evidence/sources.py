@@ -23,7 +23,8 @@ from pydantic_core import from_json
 
 from tacit.errors import EvidenceError, MissingExtra
 
-BATCH = 4096
+BATCH = 256
+_COLUMNAR = 8192
 _BLOCK = 1 << 20
 _TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
@@ -287,7 +288,7 @@ def _parquet(path: Path) -> Iterator[RawBatch]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from _arrow_batches(path, file.iter_batches(batch_size=BATCH))
+            yield from _arrow_batches(path, file.iter_batches(batch_size=_COLUMNAR))
     except pyarrow.ArrowInvalid as error:
         raise EvidenceError(
             f"not a Parquet file ({error})", mend="Write or download it again", source=str(path)
