@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +67,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with votes.jsonl, later.jsonl and a fitted reward with three members."""
     folder = tmp_path_factory.mktemp("world")
     write_lines(folder / "votes.jsonl", votes())
@@ -85,10 +84,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["TACIT_CACHE"]
     else:
         os.environ["TACIT_CACHE"] = before
-    yield folder
+    return folder
 
 
-# --- fit ----------------------------------------------------------------------------------------------------------------
+# --- fit --------------------------------------------------------------------------------------------------------------
 
 
 def test_fit_json_has_the_promised_metrics_on_prompts_it_has_not_seen(tacit: Any, world: Path) -> None:
@@ -163,7 +162,7 @@ def test_the_options_of_fit_are_those_of_the_library() -> None:
     assert {name: cli.FitOptions.model_fields[name].default for name in cli.FIT_OPTIONS} == defaults
 
 
-# --- score, audit, select -----------------------------------------------------------------------------------------------
+# --- score, audit, select ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["s.jsonl", "s.csv", "s.parquet"])
@@ -230,7 +229,7 @@ def test_a_curve_without_gold_writes_nothing(tacit: Any, world: Path) -> None:
     assert [path.name for path in Path().iterdir()] == ["candidates.jsonl"]
 
 
-# --- check --------------------------------------------------------------------------------------------------------------
+# --- check ------------------------------------------------------------------------------------------------------------
 
 
 def test_check_is_content_with_good_data(tacit: Any, world: Path) -> None:
@@ -250,7 +249,7 @@ def test_check_names_the_rows_and_ends_with_2(tacit: Any) -> None:
     assert done.err.startswith("tacit: broken.jsonl: 2 kinds of errors")
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,7 +302,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tacit: Any, tokens: list[s
     assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
 
 
-# --- the installed command ----------------------------------------------------------------------------------------------
+# --- the installed command --------------------------------------------------------------------------------------------
 
 
 def test_results_go_to_stdout_and_errors_to_stderr_in_a_process_of_its_own(world: Path) -> None:
