@@ -1,6 +1,6 @@
 """What is wrong with data: which rows, why, and how to mend it.
 
-One pass over the evidence in bounded memory: each record leaves nine 64-bit hashes and numbers in arrays (72 bytes),
+One pass over the evidence in bounded memory: each record leaves a few 64-bit hashes and numbers (57 bytes),
 and its text is gone with the batch. Hashes are Python's own of the rendered text, good within one process; by the
 birthday bound the probability that any two of 5 million distinct texts collide is under 1e-6.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -147,23 +147,33 @@ def _group(fault: EvidenceError) -> tuple[str, str | None]:
 
 
 class _Columns:
-    """Numbers of each record, gathered by batch: int64 arrays (records,), one per name."""
+    """Numbers of each record, gathered by batch in growing buffers: one array (records,) per name."""
 
-    NAMES = ("row", "prompt", "first", "second", "person", "outcome", "length", "length_2", "empty")
+    _TYPES: ClassVar[dict[str, str]] = {
+        "row": "int64",
+        "prompt": "int64",
+        "first": "int64",
+        "second": "int64",
+        "person": "int64",
+        "outcome": "int64",
+        "length": "int32",
+        "length_2": "int32",
+        "empty": "int8",
+    }
 
     def __init__(self) -> None:
-        self._parts: list[Ints] = []
+        self._buffers = {name: bytearray() for name in self._TYPES}
 
     def add(self, rows: Sequence[int], records: Sequence[Record]) -> None:
         if not records:
             return
         numbers = _of_comparisons if type(records[0]) is Comparison else _of_others
-        self._parts.append(np.stack([np.asarray(rows, np.int64), _of_prompts(records), *numbers(records)]))
+        values = (np.asarray(rows), _of_prompts(records), *numbers(records))
+        for (name, dtype), column in zip(self._TYPES.items(), values, strict=True):
+            self._buffers[name] += column.astype(dtype).tobytes()
 
     def table(self) -> dict[str, Ints]:
-        whole = np.concatenate(self._parts, axis=1) if self._parts else np.empty((len(self.NAMES), 0), np.int64)
-        self._parts.clear()
-        return dict(zip(self.NAMES, whole, strict=True))
+        return {name: np.frombuffer(self._buffers[name], dtype) for name, dtype in self._TYPES.items()}
 
 
 def _ints(values: Iterable[int]) -> Ints:
