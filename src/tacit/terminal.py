@@ -94,15 +94,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
-    """Rows as a table on stdout; the first row's keys head the columns."""
+    """Rows as a table on stdout; the first row's keys head the columns, those that nothing fills are left out."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
-    for key in rows[0] if rows else ():
-        table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold")
+    keys = [key for key in (rows[0] if rows else ()) if any(row[key] is not None for row in rows)]
+    for key in keys:
+        table.add_column(
+            key.replace("_", " "), justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(show(value) for value in row.values()))
+        table.add_row(*(show(row[key]) for key in keys))
     Console(markup=False).print(table)
 
 
