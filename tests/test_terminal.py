@@ -107,10 +107,11 @@ def test_a_metric_stands_beside_its_interval() -> None:
 
 
 def test_a_column_that_nothing_fills_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.print_table([{"a_b": 1, "empty": None, "c": None}, {"a_b": 2, "empty": None, "c": 3}])
+    terminal.print_table([{"a_b": 1, "empty": None, "c": None}, {"a_b": 2, "c": 3, "late": 4}])
     shown = capsys.readouterr().out
     assert "a b" in shown
     assert "c" in shown
+    assert "late" in shown
     assert "empty" not in shown
 
 

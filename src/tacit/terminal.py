@@ -94,18 +94,19 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
-    """Rows as a table on stdout; the first row's keys head the columns, those that nothing fills are left out."""
+    """Rows as a table on stdout; a column for each key that some row fills, in order of first appearance."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
-    keys = [key for key in (rows[0] if rows else ()) if any(row[key] is not None for row in rows)]
+    filled = {key: value for row in reversed(rows) for key, value in row.items() if value is not None}
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key in filled]
     for key in keys:
         table.add_column(
-            key.replace("_", " "), justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold"
+            key.replace("_", " "), justify="left" if isinstance(filled[key], str) else "right", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(show(row[key]) for key in keys))
+        table.add_row(*(show(row.get(key)) for key in keys))
     Console(markup=False).print(table)
 
 
