@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -140,11 +140,11 @@ class World:
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrueReward:
     """The world's own reward in the contract of `tacit.rewards.contract.Reward`."""
 
-    world: World = World()
+    world: World = field(default_factory=World)
     name: str = "truth"
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
@@ -169,7 +169,7 @@ def _write_reply(topic: int, rng: np.random.Generator) -> str:
     right = list(rng.permutation(len(own.right))[: rng.binomial(4, 0.3 + 0.4 * care)])
     wrong = list(rng.permutation(len(own.wrong))[: rng.binomial(2, 0.5 * (1 - care))])
     body = [own.right[i] for i in right] + [own.wrong[i] for i in wrong]
-    if rng.random() < 0.12:
+    if rng.random() < 0.05:
         other = phrases.TOPICS[(topic + 1 + int(rng.integers(len(phrases.TOPICS) - 1))) % len(phrases.TOPICS)]
         body.append(_pick(other.right, rng))
     body = [body[i] for i in rng.permutation(len(body))]

@@ -1,0 +1,322 @@
+"""The whole road on the built-in world: votes, a learnt reward, its audit, best of n, and a page that shows them.
+
+`run` is what `tacit demo` calls. Because the world's true reward is known, it shows what real data cannot: how far the
+learnt reward is from the truth that the votes came from, and what choosing by it really gains.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.artefacts import atomic_file, write_json
+from tacit.audit.metrics import evaluate
+from tacit.evidence import Evidence, split
+from tacit.evidence.annotators import Annotator
+from tacit.improve.best_of_n import best_of_n_curve
+from tacit.lab.worlds import TrueReward, World
+from tacit.rewards import fit
+from tacit.rewards.contract import Reward
+
+Array = npt.NDArray[np.float64]
+
+NS = (1, 2, 4, 8, 16, 32, 64)
+CURVES = (
+    ("random", "random", "chosen by lot", "by lot"),
+    ("longest", "longest", "the longest reply", "longest"),
+    ("oracle", "oracle", "the best possible choice, by the true reward", "best possible"),
+    ("proxy", "promise", "promised: the learnt reward of its choice", "promised"),
+    ("gold", "truth", "delivered: the true reward of that choice", "delivered"),
+)
+"""(key in the curve, class in the page, label, head of its column), in the order they are drawn."""
+
+
+class LongestReply:
+    """The control reward: the number of characters."""
+
+    name = "length"
+
+    def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> np.ndarray:
+        """Lengths (n,), float32."""
+        return np.array([len(text) for text in completions], dtype=np.float32)
+
+
+class RandomChoice:
+    """The control reward that knows nothing: a number made from the text by a fixed hash."""
+
+    name = "random"
+
+    def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> np.ndarray:
+        """Numbers in 0..1 (n,), float32, the same for the same text everywhere."""
+        import zlib
+
+        keys = (f"{prompt}\0{text}".encode() for prompt, text in zip(prompts, completions, strict=True))
+        return np.array([zlib.crc32(key) / 2**32 for key in keys], dtype=np.float32)
+
+
+def people(count: int, rng: np.random.Generator, *, length_bias: float = 1.6) -> list[Annotator]:
+    """Simulated people who differ in care, sometimes click the wrong side, and like length."""
+    return [
+        Annotator(
+            rationality=float(rng.uniform(1.5, 3.0)),
+            flip=0.03,
+            position_bias=float(rng.normal(0, 0.2)),
+            length_bias=length_bias * float(rng.uniform(0.5, 1.5)),
+            name=f"person-{i:02d}",
+        )
+        for i in range(count)
+    ]
+
+
+def run(
+    out: str | Path,
+    n: int = 5000,
+    seed: int = 0,
+    *,
+    encoder: str = "hashed",
+    head: str = "mlp",
+    prompts: int = 200,
+    samples: int = 64,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Make `n` comparisons, fit, audit, choose the best of 1..`samples`; write the page and return every number.
+
+    Writes index.html, metrics.json, comparisons.jsonl (what the people said, without the truth) and reward/ into `out`.
+    The result holds `judges` (metrics on unseen prompts of the learnt reward, the truth and both controls;
+    `spearman_truth` is over all `samples` replies of a prompt), `curve` (in standard deviations over all sampled
+    replies), and `summary` and `table`, rows ready to be shown.
+    """
+    start = time.perf_counter()
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    world, rng = World(), np.random.default_rng(seed)
+    crowd = people(20, rng)
+    rows = world.compare(n, rng, crowd)
+    _write_votes(folder / "comparisons.jsonl", rows)
+    train, test = split(Evidence.from_records(rows, kind="comparison", source="demo"), by="prompt", test=0.2, seed=seed)
+    learnt = fit(train, encoder=encoder, head=head, seed=seed, name="demo")
+    learnt.save(folder / "reward")
+    judges: dict[str, Reward] = {
+        "learnt": learnt,
+        "truth": TrueReward(world),
+        "length": LongestReply(),
+        "random": RandomChoice(),
+    }
+    audited = {name: evaluate(judge, test, resamples=resamples, seed=seed) for name, judge in judges.items()}
+
+    asked, replies = _unseen(world, {row["prompt"] for row in rows}, prompts, samples, rng)
+    flat_prompts, flat_replies = [p for p in asked for _ in range(samples)], [r for own in replies for r in own]
+    shape = (len(asked), samples)
+    scores = np.asarray(learnt.score(flat_prompts, flat_replies), dtype=np.float64).reshape(shape)
+    truth = world.true_reward(flat_prompts, flat_replies).reshape(shape)
+    lengths = np.array([len(reply) for reply in flat_replies], dtype=np.float64).reshape(shape)
+    ns = [k for k in NS if k <= samples]
+    curve = best_of_n_curve(_standard(scores), _standard(truth), ns, lengths=lengths, resamples=resamples, seed=seed)
+    pairs = _as_pairs(flat_prompts, flat_replies, truth)
+    ranked = {name: evaluate(judge, pairs, resamples=resamples, seed=seed) for name, judge in judges.items()}
+    for name, metrics in audited.items():
+        metrics |= {"spearman_truth": ranked[name]["spearman"], "spearman_truth_ci": ranked[name]["spearman_ci"]}
+
+    result: dict[str, Any] = {
+        "n": n,
+        "n_train": len(train),
+        "n_test": len(test),
+        "seed": seed,
+        "encoder": encoder,
+        "head": head,
+        "judges": audited,
+        "curve": curve,
+        "summary": _summary(audited),
+        "table": [{"n": k, **{short: curve[key][i] for key, _, _, short in CURVES[::-1]}} for i, k in enumerate(ns)],
+        "page": str(folder / "index.html"),
+        "seconds": time.perf_counter() - start,
+    }
+    example = _example(asked, replies, scores, truth)
+    with atomic_file(folder / "index.html") as temporary:
+        temporary.write_text(render(result, example, len(crowd)), "utf-8")
+    with atomic_file(folder / "metrics.json") as temporary:
+        write_json(temporary, result)
+    return result
+
+
+def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) -> str:
+    """The page, self-contained: inline style and SVG, nothing is loaded from anywhere."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files("tacit.lab").joinpath("demo.html.j2").read_text("utf-8"))
+    curve = result["curve"]
+    return template.render(
+        people=crowd,
+        comparisons=result["n"],
+        n_test=result["n_test"],
+        summary=result["summary"],
+        plot=_plot(curve),
+        prompts=curve["prompts"],
+        samples=curve["n"][-1],
+        kl=f"{curve['kl'][-1]:.2f}",
+        reading=_reading(curve),
+        table=[
+            {"n": n, "values": [f"{curve[key][i]:+.2f}" for key, *_ in CURVES[::-1]]} for i, n in enumerate(curve["n"])
+        ],
+        example=example,
+        seconds=f"{result['seconds']:.0f}",
+        seed=result["seed"],
+    )
+
+
+def _write_votes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            said = {key: value for key, value in row.items() if not key.startswith("gold_")}
+            file.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+
+def _unseen(
+    world: World, seen: set[str], prompts: int, samples: int, rng: np.random.Generator
+) -> tuple[list[str], list[list[str]]]:
+    """Prompts that no comparison used, with their replies."""
+    asked: list[str] = []
+    replies: list[list[str]] = []
+    while len(asked) < prompts:
+        more, own = world.sample(prompts, samples, rng)
+        fresh = [i for i, prompt in enumerate(more) if prompt not in seen][: prompts - len(asked)]
+        asked += [more[i] for i in fresh]
+        replies += [own[i] for i in fresh]
+        seen = seen | set(asked)
+    return asked, replies
+
+
+def _as_pairs(prompts: Sequence[str], replies: Sequence[str], truth: Array) -> Evidence:
+    """Neighbouring replies as comparisons with their true rewards, so that `evaluate` ranks all of them by prompt."""
+    gold = truth.ravel()
+    rows = [
+        {
+            "prompt": prompts[i],
+            "chosen": replies[i],
+            "rejected": replies[i + 1],
+            "gold_chosen": float(gold[i]),
+            "gold_rejected": float(gold[i + 1]),
+        }
+        for i in range(0, len(replies) - 1, 2)
+    ]
+    return Evidence.from_records(rows, kind="comparison", source="demo")
+
+
+def _standard(values: Array) -> Array:
+    standard: Array = (values - values.mean()) / (values.std() or 1.0)
+    return standard
+
+
+def _summary(audited: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    names = {"learnt": "the learnt reward", "truth": "the true reward", "length": "length alone", "random": "chance"}
+    return [
+        {
+            "judge": label,
+            "people": _with_interval(audited[name], "accuracy"),
+            "truth": _with_interval(audited[name], "order_consistency"),
+            "spearman": _with_interval(audited[name], "spearman_truth"),
+        }
+        for name, label in names.items()
+    ]
+
+
+def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
+    ends = metrics[f"{key}_ci"]
+    value = f"{metrics[key]:.3f}"
+    return value if ends is None or ends[0] == ends[1] else f"{value} [{ends[0]:.3f}, {ends[1]:.3f}]"
+
+
+def _reading(curve: Mapping[str, Any]) -> str:
+    """What the curve says, in words."""
+    n, delivered, promised = curve["n"], curve["gold"], curve["proxy"]
+    best = int(np.argmax(delivered))
+    share = (delivered[-1] - delivered[0]) / (curve["oracle"][-1] - curve["oracle"][0])
+    text = (
+        f"Choosing the best of {n[-1]} by the learnt reward gains {delivered[-1] - delivered[0]:.2f} standard "
+        f"deviations of true reward, {share:.0%} of what the true reward itself could gain; the learnt reward promised "
+        f"{promised[-1] - promised[0]:.2f}. Taking the longest reply gains {curve['longest'][-1] - delivered[0]:+.2f}."
+    )
+    if best < len(n) - 1:
+        text += f" The true reward is highest at n = {n[best]}: beyond, choosing harder finds the reward's errors."
+    return text
+
+
+def _example(asked: Sequence[str], replies: Sequence[Sequence[str]], scores: Array, truth: Array) -> dict[str, Any]:
+    """The prompt with the median loss of true reward by choosing with the learnt one; three of its replies."""
+    rows = np.arange(len(asked))
+    loss = truth.max(axis=1) - truth[rows, scores.argmax(axis=1)]
+    row = int(np.argsort(loss, kind="stable")[len(loss) // 2])
+    picks = {
+        "One reply, not chosen": 0,
+        f"The learnt reward's best of {scores.shape[1]}": int(scores[row].argmax()),
+        "The true reward's best": int(truth[row].argmax()),
+    }
+    learnt, true = _standard(scores), _standard(truth)
+    return {
+        "prompt": asked[row],
+        "choices": [
+            {
+                "label": label,
+                "reply": replies[row][i],
+                "learnt": f"{learnt[row, i]:+.2f}",
+                "true": f"{true[row, i]:+.2f}",
+            }
+            for label, i in picks.items()
+        ],
+    }
+
+
+def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """Geometry of the picture: x in log2 n, y in standard deviations."""
+    width, height, left, right, top, bottom = 560, 400, 44, 546, 12, 346
+    values = [v for key, *_ in CURVES for v in curve[key]] + [v for ends in curve["gold_ci"] or [] for v in ends]
+    low, high = float(np.floor(min(values) * 2) / 2), float(np.ceil(max(values) * 2) / 2)
+    span = np.log2(curve["n"][-1]) or 1.0
+
+    def x(n: int) -> float:
+        return round(left + 8 + (right - left - 16) * float(np.log2(n)) / float(span), 1)
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - top) * (value - low) / (high - low), 1)
+
+    curves = []
+    for key, css, label, short in CURVES:
+        dots = [(x(n), y(value)) for n, value in zip(curve["n"], curve[key], strict=True)]
+        ends = curve[f"{key}_ci"] if key == "gold" else None
+        upper = [(x(n), y(pair[1])) for n, pair in zip(curve["n"], ends, strict=True)] if ends else []
+        lower = [(x(n), y(pair[0])) for n, pair in zip(curve["n"], ends, strict=True)] if ends else []
+        curves.append(
+            {
+                "css": css,
+                "label": label,
+                "short": short,
+                "points": _points(dots),
+                "band": _points(upper + lower[::-1]),
+                "dots": dots if key == "gold" else [],
+            }
+        )
+    return {
+        "width": width,
+        "height": height,
+        "left": left,
+        "right": right,
+        "bottom": bottom,
+        "title": _reading(curve),
+        "x_ticks": [{"at": x(n), "label": n} for n in curve["n"]],
+        "y_ticks": [
+            {"at": y(v), "label": f"{v:g}"} for v in np.arange(low, high + 0.25, 0.5 if high - low < 3 else 1.0)
+        ],
+        "curves": curves,
+    }
+
+
+def _points(pairs: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{a},{b}" for a, b in pairs)
