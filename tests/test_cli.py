@@ -155,7 +155,7 @@ def test_columns_go_by_other_names(tacit: Any) -> None:
 
 
 def test_the_options_of_fit_are_those_of_the_library() -> None:
-    from tacit.rewards.fitting import FitOptions
+    from tacit.rewards.options import FitOptions
 
     defaults = {field.name: field.default for field in fields(FitOptions)}
     assert set(cli.FIT_OPTIONS) == set(defaults)

@@ -9,9 +9,10 @@ from tacit.errors import EvidenceError, FeatureError, TacitError
 from tacit.evidence.records import Comparison, Outcome, Ranking, Rating
 from tacit.rewards import heads
 from tacit.rewards.examples import bootstrap_weights, collect, held_out
-from tacit.rewards.fitting import FitOptions, fit
+from tacit.rewards.fitting import fit
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import OBJECTIVES, Targets
+from tacit.rewards.options import FitOptions
 
 
 def world(n=2000, dim=12, seed=0, beta=2.0, nonlinear=0.0):

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples
-from tacit.rewards.fitting import Fit, FitOptions, fit
+from tacit.rewards.fitting import Fit, fit
+from tacit.rewards.options import FitOptions
 
 CEILING = 0.84
 TEST_PAIRS = 10_000

@@ -17,9 +17,9 @@ from tacit.evidence.records import Record
 from tacit.features import Encoder, FeatureStore, encoder_from_config, load_encoder
 from tacit.rewards import heads
 from tacit.rewards.examples import collect
-from tacit.rewards.fitting import FitOptions
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
+from tacit.rewards.options import FitOptions
 
 
 @dataclass(eq=False)

@@ -1,0 +1,54 @@
+"""The options of a fit; a flag of `tacit fit` each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tacit.errors import TacitError
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit; the defaults suit 1,000 to 100,000 examples of text features."""
+
+    head: Literal["linear", "mlp"] = "linear"
+    """`linear` is hard to beat under 20,000 examples of sentence vectors; `mlp` adds hidden layers beside it."""
+    objective: str = "auto"
+    """`auto` takes the natural objective of the kind of evidence: Bradley-Terry for comparisons."""
+    members: int = 1
+    """Bootstrap members, fitted as one tensor."""
+    shared_trunk: bool = False
+    """Members share the hidden layers and differ in their last layer."""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the hidden layers of `mlp`."""
+    l2: float | None = None
+    """Ridge of the linear part; None chooses it by cross-fitting over prompts."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of `mlp`."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of `mlp`."""
+    batch_size: int = 1024
+    """Examples a step of `mlp`; smaller data take smaller batches, so that an epoch has at least 40 steps."""
+    epochs: int | None = None
+    """Most epochs of `mlp`; None takes 3 from 30,000 examples on and more below, up to 10."""
+    patience: int = 2
+    """Half epochs without a better validation loss before `mlp` stops."""
+    validation: float = 0.1
+    """Share of blocks (prompts) that `mlp` holds out for early stopping and temperature."""
+    label_smoothing: float = 0.0
+    """Share of labels assumed flipped, for the objectives that allow it."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Matrix products of `mlp`; `auto` is bf16 where the processor multiplies it natively."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, bad in (
+            ("members", self.members < 1),
+            ("validation", not 0 < self.validation < 0.9),
+            ("label_smoothing", not 0 <= self.label_smoothing < 0.5),
+            ("l2", self.l2 is not None and self.l2 < 0),
+            ("batch_size", self.batch_size < 1),
+        ):
+            if bad:
+                raise TacitError(f"option `{name}` is {getattr(self, name)!r}, outside its range")

@@ -1,0 +1,222 @@
+"""Perceptron heads: minibatches by shuffled index on tensors in memory, early stopping on unseen prompts.
+
+A linear head is solved first and stays; the hidden layers learn what it leaves over, in bfloat16 where the processor
+multiplies it natively, with weights in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tacit.errors import TacitError
+from tacit.progress import track
+from tacit.rewards import heads
+from tacit.rewards.examples import Examples, bootstrap_weights, held_out
+from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.linear import Design, Solution, gram_factor, minimise
+from tacit.rewards.objectives import Objective, Targets
+from tacit.rewards.options import FitOptions
+from tacit.rewards.ridge import choose_ridge
+from tacit.rewards.temperature import temperature_of
+
+_GATHER = 8192
+"""Rows of the buffer that a step gathers into."""
+
+
+def fit_perceptron(
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    objective: Objective,
+    options: FitOptions,
+) -> tuple[Parameters, float, dict[str, Any]]:
+    """Hidden layers beside a linear head: parameters on standardised features, the temperature, and a report."""
+    rng = np.random.default_rng(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    dtype = torch.bfloat16 if _bf16(options.precision) else torch.float32
+    blocks = int(examples.blocks.max()) + 1
+    if blocks < 2:
+        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
+    folds = max(2, min(blocks, round(1 / options.validation)))
+    fold, train_masks = held_out(examples.blocks, folds, rng)
+    train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)
+    if len(train) == 0 or len(held) == 0:
+        raise TacitError(f"{len(examples)} examples cannot be split into fitting and validation. Give more prompts")
+    rows = torch.from_numpy(examples.rows)
+    weight = torch.from_numpy(examples.weight)
+    copies = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))  # (members, n)
+    held_index, train_index = torch.from_numpy(held), torch.from_numpy(train)
+
+    parameters = heads.mlp(
+        options.members, matrix.shape[1], options.hidden, generator, shared_trunk=options.shared_trunk
+    )
+    start = _linear_start(
+        matrix, standardise, examples.take(train), targets[train_index], copies[:, train_index], objective, options
+    )
+    parameters |= start.parameters
+    own = start.own.clone()
+    inputs = standardise(matrix, dtype)
+    base = heads.score_in_chunks(standardise.fold(start.parameters), matrix.numpy())
+    scorer = Scorer(inputs, torch.from_numpy(base), parameters)
+    learned = {name: t for name, t in parameters.items() if name not in ("linear", "bias")} | {"own": own}
+    optimiser = AdamW(learned, options.weight_decay)
+    batch = int(min(options.batch_size, max(16, len(train) // 40)))
+    steps = math.ceil(len(train) / batch)
+    epochs = options.epochs or int(np.clip(round(90_000 / len(train)), 3, 10))
+    total, warm = epochs * steps, max(1, epochs * steps // 20)
+    reuse = examples.rows.size / max(1, len(np.unique(examples.rows[train])))
+    order_blocks = reuse > 1.5
+
+    def held_out_loss() -> float:
+        with torch.no_grad():
+            scores = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+            losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True))[0]
+        return float((losses * weight[held_index]).sum() / weight[held_index].sum())
+
+    best_loss, best, waited = held_out_loss(), {k: t.detach().clone() for k, t in learned.items()}, 0
+    history = [{"epoch": 0.0, "held_out_loss": best_loss}]
+    step = 0
+    done = False
+    for epoch in track(range(epochs), "fitting", epochs):
+        if done:
+            break
+        order = torch.from_numpy(train[_shuffled(examples.blocks[train, 0], rng, by_block=order_blocks)])
+        for i in range(steps):
+            scale = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
+            index = order[i * batch : (i + 1) * batch]
+            scores = scorer(rows[index], distinct=order_blocks)
+            share = copies[:, index]
+            loss = (objective.loss(scores, targets[index], own) * share).sum(1) / share.sum(1).clamp_min(1e-12)
+            optimiser.step(loss.sum(), options.learning_rate * scale)
+            step += 1
+            if i + 1 not in (steps // 2, steps):
+                continue
+            current = held_out_loss()
+            history.append({"epoch": epoch + (i + 1) / steps, "held_out_loss": current})
+            if current < best_loss:
+                best_loss, waited = current, 0
+                best = {k: t.detach().clone() for k, t in learned.items()}
+            else:
+                waited += 1
+                done = waited >= options.patience
+    if not math.isfinite(best_loss):
+        raise TacitError("the fit diverged: the validation loss is not finite. Lower --learning_rate")
+    own = best.pop("own")
+    parameters.update(best)
+    with torch.no_grad():
+        validation = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+    temperature = temperature_of(validation, targets[held_index], weight[held_index], objective)
+    report = {
+        "held_out_loss": best_loss,
+        "history": history,
+        "epochs": epochs,
+        "batch_size": batch,
+        "n_validation": len(held),
+        "precision": "bf16" if dtype is torch.bfloat16 else "fp32",
+        "reuse": reuse,
+        "own_parameters": own.mean(0).tolist(),
+    }
+    return parameters, temperature, report
+
+
+def _linear_start(
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    weights: Tensor,
+    objective: Objective,
+    options: FitOptions,
+) -> Solution:
+    """A roughly solved linear head: the hidden layers then learn only what it leaves over, and overfit far less."""
+    design = Design.of(matrix, standardise, torch.from_numpy(examples.rows), objective)
+    gram = gram_factor(design.matrix, options.seed)
+    l2 = options.l2
+    if l2 is None:
+        weight, rng = torch.from_numpy(examples.weight), np.random.default_rng(options.seed)
+        l2, _ = choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng)
+    return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3)
+
+
+@dataclass
+class Scorer:
+    """Scores of examples: a linear part that is known already, and hidden layers on rows gathered into one buffer."""
+
+    inputs: Tensor
+    base: Tensor
+    """(members, u) scores of the linear part."""
+    parameters: Parameters
+
+    def __call__(self, rows: Tensor, *, distinct: bool) -> Tensor:
+        """(members, n, k) of the responses in `rows` (n, k), each distinct response computed once where asked."""
+        flat = rows.clamp_min(0).view(-1)
+        wanted, inverse = torch.unique(flat, return_inverse=True) if distinct else (flat, None)
+        values = torch.cat([self._hidden(part) for part in wanted.split(_GATHER)], dim=1)
+        values = self.base.index_select(1, wanted) + values
+        if inverse is not None:
+            values = values[:, inverse]
+        return values.view(len(values), *rows.shape)
+
+    def _hidden(self, wanted: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and len(wanted) <= len(self._buffer):
+            # One buffer for every step: a fresh one of this size would be mapped and cleared by the system each time.
+            gathered = torch.index_select(self.inputs, 0, wanted, out=self._buffer[: len(wanted)])
+        else:
+            gathered = self.inputs.index_select(0, wanted)
+        return heads.hidden_scores(self.parameters, gathered)
+
+    def __post_init__(self) -> None:
+        self._buffer = torch.empty(_GATHER, self.inputs.shape[1], dtype=self.inputs.dtype)
+
+
+class AdamW:
+    """Adam with decoupled weight decay on tensors named `*weight` and `out` (Loshchilov and Hutter 2019, algorithm 2).
+
+    Our own because creating torch's optimiser imports torch's compiler, which takes longer than most fits here.
+    """
+
+    def __init__(self, tensors: Parameters, decay: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        self.tensors = [t.requires_grad_(True) for t in tensors.values() if t.numel()]
+        self.decay = [decay * (n.endswith("weight") or n == "out") for n, t in tensors.items() if t.numel()]
+        self.betas, self.count = betas, 0
+        self.first = [torch.zeros_like(t) for t in self.tensors]
+        self.second = [torch.zeros_like(t) for t in self.tensors]
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """One step down the gradient of `loss`; a tensor that it does not depend on stays."""
+        gradients = torch.autograd.grad(loss, self.tensors, allow_unused=True)
+        self.count += 1
+        b1, b2 = self.betas
+        correction = math.sqrt(1 - b2**self.count)
+        size = learning_rate * correction / (1 - b1**self.count)
+        with torch.no_grad():
+            for t, g, m, v, decay in zip(self.tensors, gradients, self.first, self.second, self.decay, strict=True):
+                if g is None:
+                    continue
+                m.lerp_(g, 1 - b1)
+                v.mul_(b2).addcmul_(g, g, value=1 - b2)
+                if decay:
+                    t.mul_(1 - learning_rate * decay)
+                t.addcdiv_(m, v.sqrt().add_(1e-8 * correction), value=-size)
+
+
+def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -> np.ndarray:
+    """A random order; by block, the examples of one prompt stay together, so that a batch reuses responses."""
+    order = rng.permutation(len(blocks))
+    if not by_block:
+        return order
+    rank = rng.permutation(int(blocks.max()) + 1)
+    return order[np.argsort(rank[blocks[order]], kind="stable")]
+
+
+def _bf16(precision: str) -> bool:
+    if precision == "auto":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return precision == "bf16"
