@@ -249,6 +249,19 @@ def test_check_names_the_rows_and_ends_with_2(tacit: Any) -> None:
     assert done.err.startswith("tacit: broken.jsonl: 2 kinds of errors")
 
 
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_ends_with_a_table_and_a_page(tacit: Any) -> None:
+    done = tacit("demo", "--n", 400, "--out", "page", "--json")
+    assert done.code == 0
+    rows = done.json["table"]
+    assert [row["n"] for row in rows] == [1, 2, 4, 8, 16, 32, 64]
+    assert rows[-1]["delivered"] > rows[0]["delivered"] + 0.3  # choosing by what was learnt gains true reward
+    assert "<svg" in Path("page/index.html").read_text("utf-8")
+    assert yaml.safe_load(Path("page/config.yaml").read_text())["n"] == 400
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 

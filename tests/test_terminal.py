@@ -88,6 +88,7 @@ def test_json_has_null_for_what_is_not_finite(capsys: pytest.CaptureFixture[str]
         (True, "True"),
         (1234567, "1,234,567"),
         (0.61234, "0.612"),
+        (-0.0001, "0.000"),
         (20000.4, "20,000"),
         ([0.1, 0.25], "[0.100, 0.250]"),
         ({"a_b": 1, "none": None, "ci": [0, 1]}, "a b 1\nci [0, 1]"),

@@ -233,7 +233,11 @@ def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()
 
     result = lab.run(options.out, n=options.n, seed=options.seed)
     options.keep(options.out / "config.yaml")
-    options.show(result, result["table"], "Best of n: the learnt reward chooses, the true reward counts")
+    if not options.json_:
+        terminal.print_table(result["summary"], "On prompts it has not seen: agreement with people, with the truth")
+    options.show(result, result["table"], "Best of n, in standard deviations of true reward")
+    if not options.json_:
+        print(f"The page: {result['page']}   ({result['seconds']:.0f} seconds)")
 
 
 @app.command

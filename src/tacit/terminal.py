@@ -137,7 +137,7 @@ def show(value: Any) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+            return f"{value:z.3f}" if abs(value) < 1000 else f"{value:,.0f}"
         case Mapping():
             return "\n".join(
                 f"{str(name).replace('_', ' ')} {show(inner)}" for name, inner in value.items() if inner is not None
