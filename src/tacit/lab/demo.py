@@ -164,7 +164,7 @@ def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) ->
         kl=f"{curve['kl'][-1]:.2f}",
         reading=_reading(curve),
         table=[
-            {"n": n, "values": [f"{curve[key][i]:+.2f}" for key, *_ in CURVES[::-1]]} for i, n in enumerate(curve["n"])
+            {"n": n, "values": [_signed(curve[key][i]) for key, *_ in CURVES[::-1]]} for i, n in enumerate(curve["n"])
         ],
         example=example,
         seconds=f"{result['seconds']:.0f}",
@@ -216,22 +216,18 @@ def _standard(values: Array) -> Array:
 
 
 def _summary(audited: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A row for each judge: agreement with people, with the truth, and Spearman with the truth, with intervals."""
     names = {"learnt": "the learnt reward", "truth": "the true reward", "length": "length alone", "random": "chance"}
-    return [
-        {
-            "judge": label,
-            "people": _with_interval(audited[name], "accuracy"),
-            "truth": _with_interval(audited[name], "order_consistency"),
-            "spearman": _with_interval(audited[name], "spearman_truth"),
-        }
-        for name, label in names.items()
-    ]
-
-
-def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    ends = metrics[f"{key}_ci"]
-    value = f"{metrics[key]:.3f}"
-    return value if ends is None or ends[0] == ends[1] else f"{value} [{ends[0]:.3f}, {ends[1]:.3f}]"
+    columns = {"people": "accuracy", "truth": "order_consistency", "spearman": "spearman_truth"}
+    rows = []
+    for name, label in names.items():
+        row = {"chosen by": label}
+        for head, key in columns.items():
+            low, high = audited[name][f"{key}_ci"]
+            row[head] = f"{audited[name][key]:.3f}"
+            row[f"{head} 95%"] = f"{low:.3f} to {high:.3f}" if high - low > 1e-6 else ""
+        rows.append(row)
+    return rows
 
 
 def _reading(curve: Mapping[str, Any]) -> str:
@@ -239,10 +235,11 @@ def _reading(curve: Mapping[str, Any]) -> str:
     n, delivered, promised = curve["n"], curve["gold"], curve["proxy"]
     best = int(np.argmax(delivered))
     share = (delivered[-1] - delivered[0]) / (curve["oracle"][-1] - curve["oracle"][0])
+    longest = _signed(curve["longest"][-1] - delivered[0])
     text = (
         f"Choosing the best of {n[-1]} by the learnt reward gains {delivered[-1] - delivered[0]:.2f} standard "
         f"deviations of true reward, {share:.0%} of what the true reward itself could gain; the learnt reward promised "
-        f"{promised[-1] - promised[0]:.2f}. Taking the longest reply gains {curve['longest'][-1] - delivered[0]:+.2f}."
+        f"{promised[-1] - promised[0]:.2f}. Taking the longest reply gains {longest}."
     )
     if best < len(n) - 1:
         text += f" The true reward is highest at n = {n[best]}: beyond, choosing harder finds the reward's errors."
@@ -316,6 +313,10 @@ def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "curves": curves,
     }
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> str:

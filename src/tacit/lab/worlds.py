@@ -79,7 +79,7 @@ class World:
         return np.array(rows, dtype=np.float64).reshape(-1, len(COUNTS) + len(WISHES))
 
     def true_reward(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Array:
-        """The hidden reward r of each reply, (n,): the equation of this module. Any text has one."""
+        """The hidden reward r of each reply, (n,), to six decimals: the equation of this module. Any text has one."""
         f, m, o, direct, h, e, p, u, k, w, brief, detailed, beginner, expert = self.read(prompts, completions).T
         d = np.minimum(direct, 1)
         wished = np.select(
@@ -98,7 +98,7 @@ class World:
             - 0.3 * k
             - 1.5 * over**2
         )
-        return reward
+        return reward.round(6)
 
     def compare(
         self,
