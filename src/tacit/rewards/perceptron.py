@@ -71,7 +71,7 @@ def fit_perceptron(
     steps = math.ceil(len(train) / batch)
     epochs = options.epochs or int(np.clip(round(90_000 / len(train)), 3, 10))
     total, warm = epochs * steps, max(1, epochs * steps // 20)
-    reuse = examples.rows.size / max(1, len(np.unique(examples.rows[train])))
+    reuse = examples.rows[train].size / len(np.unique(examples.rows[train]))
     order_blocks = reuse > 1.5
 
     def held_out_loss() -> float:
@@ -218,5 +218,7 @@ def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -
 
 def _bf16(precision: str) -> bool:
     if precision == "auto":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        # Private in torch, and so asked for with care; there is no public question yet.
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
     return precision == "bf16"
