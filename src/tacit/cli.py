@@ -204,6 +204,8 @@ class BenchOptions(Options):
     """Tokens of each text, about."""
     rounds: Annotated[int | None, Field(ge=1)] = None
     """Rounds of encoding on each side."""
+    data: Path | None = None
+    """Folder of real data, for the suite `real`."""
 
 
 def _configure(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

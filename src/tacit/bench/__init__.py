@@ -26,5 +26,8 @@ def run(suite: str, **options: Any) -> dict[str, Any]:
     known = inspect.signature(function).parameters
     if unknown := options.keys() - known.keys():
         raise TacitError(f"suite `{suite}` takes no option `{min(unknown)}`. It takes: {', '.join(known)}")
+    needed = [name for name, parameter in known.items() if parameter.default is parameter.empty]
+    if missing := [name for name in needed if name not in options]:
+        raise TacitError(f"suite `{suite}` needs --{missing[0]}")
     result: dict[str, Any] = function(**options)
     return result

@@ -26,7 +26,7 @@ import numpy as np
 
 from tacit.features.encoders import Text
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprint: raised whenever this file would give other vectors."""
 
 COMPLETION_WORDS, COMPLETION_CHARACTERS, PROMPT_WORDS = 256, 128, 96

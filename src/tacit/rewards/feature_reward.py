@@ -19,6 +19,7 @@ from tacit.rewards import heads
 from tacit.rewards.examples import collect
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
+from tacit.rewards.objectives import objective_for
 from tacit.rewards.options import FitOptions
 
 
@@ -132,6 +133,7 @@ def fit(
     start = time.perf_counter()
     chosen = _options(options)
     examples = collect(evidence, getattr(evidence, "source", "memory"))
+    objective_for(examples.kind, chosen.objective)  # before an hour of encoding, not after
     encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
     features = FeatureStore(encoder, cache).features(examples.texts)
     fitted = fit_head(features, examples, chosen)
