@@ -53,13 +53,13 @@ def test_reading_finds_what_a_reply_says():
 
 
 def test_true_reward_by_hand():
-    assert true(QUESTION, FACT) == pytest.approx(3 * (1 - math.exp(-0.6)), abs=1e-5)
-    assert true(QUESTION, FACT, FACT2) == pytest.approx(3 * (1 - math.exp(-1.2)), abs=1e-5)
+    assert true(QUESTION, FACT) == pytest.approx(4 * (1 - math.exp(-0.45)), abs=1e-5)
+    assert true(QUESTION, FACT, FACT2) == pytest.approx(4 * (1 - math.exp(-0.9)), abs=1e-5)
     assert true(QUESTION, MYTH) == pytest.approx(-1.2, abs=1e-5)
     assert true(QUESTION, f"Perhaps {TOPIC.wrong[0]}.") == pytest.approx(-1.2 / 1.5, abs=1e-5)
     assert true(QUESTION, f"In short, {TOPIC.wrong[0]}.") == pytest.approx(-1.2 * 1.5 + 0.6, abs=1e-5)
-    assert true(QUESTION, sentence(OTHER.right[0])) == pytest.approx(-0.5, abs=1e-5)
-    assert true(QUESTION, f"I think {TOPIC.right[0]}.") == pytest.approx(3 * (1 - math.exp(-0.6)) - 0.35, abs=1e-5)
+    assert true(QUESTION, sentence(OTHER.right[0])) == pytest.approx(-0.2, abs=1e-5)
+    assert true(QUESTION, f"I think {TOPIC.right[0]}.") == pytest.approx(4 * (1 - math.exp(-0.45)) - 0.3, abs=1e-5)
     assert true(QUESTION, sentence(phrases.POLITE[0])) == pytest.approx(0.5 * math.tanh(1), abs=1e-5)
     both = true(QUESTION, sentence(phrases.POLITE[0]), sentence(phrases.RUDE[0]))
     assert both == pytest.approx(0.5 * math.tanh(1) / 3 - 0.9, abs=1e-5)
@@ -67,18 +67,18 @@ def test_true_reward_by_hand():
 
 def test_the_prompt_decides():
     novice, expert = (f"{QUESTION} {phrases.LEVELS[name][0]}" for name in ("beginner", "expert"))
-    assert true(novice, TIP) == pytest.approx(1.0, abs=1e-5)
+    assert true(novice, TIP) == pytest.approx(0.9, abs=1e-5)
     assert true(QUESTION, TIP) == pytest.approx(0.4, abs=1e-5)
-    assert true(expert, TIP) == pytest.approx(-0.2, abs=1e-5)
+    assert true(expert, TIP) == pytest.approx(-0.1, abs=1e-5)
     direct = f"In short, {TOPIC.right[0]}."
     brief = f"{QUESTION} {phrases.LENGTH_WISHES['brief'][0]}"
     assert true(brief, direct) - true(QUESTION, direct) == pytest.approx(0.6, abs=1e-5)
     long = [sentence(clause) for clause in (*TOPIC.right, *phrases.PADDING)]
     words = len(" ".join(long).split())
     detailed = f"{QUESTION} {phrases.LENGTH_WISHES['detailed'][0]}"
-    penalty = lambda wished: 1.5 * max(0.0, math.log(words / wished)) ** 2  # noqa: E731
+    penalty = lambda wished: max(0.0, math.log(words / wished)) ** 2  # noqa: E731
     assert true(detailed, *long) - true(brief, *long) == pytest.approx(penalty(30) - penalty(70), abs=1e-5)
-    assert true(OTHER.questions[0], FACT) == pytest.approx(-0.5, abs=1e-5)
+    assert true(OTHER.questions[0], FACT) == pytest.approx(-0.2, abs=1e-5)
 
 
 def test_every_text_has_a_reward_messages_included():

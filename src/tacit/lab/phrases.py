@@ -92,42 +92,6 @@ TOPICS = (
             "turn the barrel adjuster half a turn and shift again",
         ),
     ),
-    Topic(
-        "passwords",
-        ("How do I make my accounts safer?", "What is a good password?", "Do I need a password manager?"),
-        (
-            "length protects a password more than odd symbols do",
-            "a password used twice is only as safe as the weaker site",
-            "a second factor stops most stolen logins",
-            "a manager fills in logins only on the genuine site",
-        ),
-        (
-            "a password is safe once it ends with an exclamation mark",
-            "changing a strong login every week keeps thieves away",
-        ),
-        (
-            "join five random words into one phrase",
-            "turn on codes for your mail account before all others",
-        ),
-    ),
-    Topic(
-        "coffee",
-        ("How do I brew better coffee?", "Why does my coffee taste bitter?", "Which grind should I use?"),
-        (
-            "bitter coffee is often ground too fine",
-            "water just off the boil extracts best",
-            "beans taste best within a month of roasting",
-            "a scale gives the same strength every day",
-        ),
-        (
-            "darker beans hold much more caffeine",
-            "beans stay fresh longest in an open bowl",
-        ),
-        (
-            "weigh sixty grams of beans for each litre",
-            "rinse the paper filter with hot water first",
-        ),
-    ),
 )
 
 OPENERS = (
@@ -157,25 +121,22 @@ LEVELS = {
     "any": ("",),
 }
 
-DIRECT = ("In short,", "The short answer is this:", "Simply put,")
-HEDGED = ("I think", "Perhaps", "I am not certain, but", "As far as I know,")
-EXAMPLE = ("For example,", "For instance,", "As a first step,")
-PLAIN = ("", "", "", "Also,", "Besides,", "Keep in mind that")
+DIRECT = ("In short,", "The short answer is this:")
+HEDGED = ("I think", "Perhaps")
+EXAMPLE = ("For example,", "For instance,")
+PLAIN = ("", "", "Also,")
 
 POLITE = (
     "thank you for asking",
     "that is a good question",
     "I am happy to help",
-    "please let me know how it goes",
 )
 RUDE = (
     "frankly, you should have looked this up yourself",
     "honestly, everybody knows this",
-    "I am surprised that anyone still asks this",
 )
 PADDING = (
     "there are many things that one could say about a subject like this one",
     "as with so many questions in life, it depends on a number of different factors",
     "it is important to remember that every situation is unique in its own particular way",
-    "people have thought about matters of this kind for a very long time indeed",
 )

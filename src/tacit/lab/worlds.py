@@ -9,15 +9,15 @@ The true reward is computed from the text alone, by reading it back. With counts
 
 a wished length W (30, 45 or 70 words) and indicators B (brief wished), N (a beginner), X (an expert), it is
 
-    r = 3 (1 - e^{-0.6 f})                     saturating: the fifth fact tells little
+    r = 4 (1 - e^{-0.45 f})                    saturating: the fifth fact tells little
       - 1.2 m (1 + d/2) / (1 + h/2)            a wrong statement is worse when direct, and better when hedged
-      - 0.5 o
+      - 0.2 o
       + 0.6 d (1 + B)                          a direct answer, twice where brevity was asked for
-      - 0.35 max(0, h - m)                     hedging without need
-      + e (0.4 + 0.6 N - 0.6 X)                examples help beginners and bore experts
+      - 0.3 max(0, h - m)                      hedging without need
+      + e (0.4 + 0.5 N - 0.5 X)                examples help beginners and bore experts
       + 0.5 tanh(p) / (1 + 2 u) - 0.9 u        courtesy that rudeness undoes
       - 0.3 k
-      - 1.5 (log(w / W))_+^2                   too long for what was asked
+      - (log(w / W))_+^2                       too long for what was asked
 
 Not linear in anything that a bag of words sees: it saturates, multiplies and depends on the prompt. `World.scale` is
 the standard deviation of r over replies, the unit for simulated people.
@@ -87,16 +87,16 @@ class World:
         )
         over = np.maximum(0.0, np.log(np.maximum(w, 1) / wished))
         reward: Array = (
-            3.0 * (1 - np.exp(-0.6 * f))
+            4.0 * (1 - np.exp(-0.45 * f))
             - 1.2 * m * (1 + d / 2) / (1 + h / 2)
-            - 0.5 * o
+            - 0.2 * o
             + 0.6 * d * (1 + brief)
-            - 0.35 * np.maximum(0, h - m)
-            + e * (0.4 + 0.6 * beginner - 0.6 * expert)
+            - 0.3 * np.maximum(0, h - m)
+            + e * (0.4 + 0.5 * beginner - 0.5 * expert)
             + 0.5 * np.tanh(p) / (1 + 2 * u)
             - 0.9 * u
             - 0.3 * k
-            - 1.5 * over**2
+            - over**2
         )
         return reward.round(6)
 
@@ -169,7 +169,7 @@ def _write_reply(topic: int, rng: np.random.Generator) -> str:
     right = list(rng.permutation(len(own.right))[: rng.binomial(4, 0.3 + 0.4 * care)])
     wrong = list(rng.permutation(len(own.wrong))[: rng.binomial(2, 0.5 * (1 - care))])
     body = [own.right[i] for i in right] + [own.wrong[i] for i in wrong]
-    if rng.random() < 0.05:
+    if rng.random() < 0.02:
         other = phrases.TOPICS[(topic + 1 + int(rng.integers(len(phrases.TOPICS) - 1))) % len(phrases.TOPICS)]
         body.append(_pick(other.right, rng))
     body = [body[i] for i in rng.permutation(len(body))]
@@ -186,9 +186,9 @@ def _write_reply(topic: int, rng: np.random.Generator) -> str:
         sentences.append(f"{opener} {statement}")
     for i in rng.permutation(len(own.examples))[: rng.binomial(2, 0.35)]:
         sentences.append(f"{_pick(phrases.EXAMPLE, rng)} {own.examples[i]}")
-    for i in rng.permutation(len(phrases.PADDING))[: rng.binomial(4, 0.05 + 0.5 * flair**2)]:
+    for i in rng.permutation(len(phrases.PADDING))[: rng.binomial(3, 0.05 + 0.5 * flair**2)]:
         sentences.insert(int(rng.integers(len(sentences) + 1)), phrases.PADDING[i])
-    for pool, share in ((phrases.POLITE, 0.15 + 0.25 * flair), (phrases.RUDE, 0.10)):
+    for pool, share in ((phrases.POLITE, 0.1 + 0.2 * flair), (phrases.RUDE, 0.10)):
         for i in rng.permutation(len(pool))[: rng.binomial(2, share)]:
             sentences.insert(int(rng.choice([0, len(sentences)])), pool[i])
     if not sentences:
