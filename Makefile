@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/tacit demo --out demo
 
 test: lint types floors docs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
