@@ -158,6 +158,7 @@ def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) ->
         comparisons=result["n"],
         n_test=result["n_test"],
         summary=result["summary"],
+        lesson=_lesson(result["judges"]),
         plot=_plot(curve),
         prompts=curve["prompts"],
         samples=curve["n"][-1],
@@ -228,6 +229,19 @@ def _summary(audited: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
             row[f"{head} 95%"] = f"{low:.3f} to {high:.3f}" if high - low > 1e-6 else ""
         rows.append(row)
     return rows
+
+
+def _lesson(judges: Mapping[str, Mapping[str, Any]]) -> str:
+    """What agreement with people does and does not say."""
+    learnt, truth, length = (judges[name]["accuracy"] for name in ("learnt", "truth", "length"))
+    text = "Even the truth does not agree with people every time: they err, and length alone agrees with them in "
+    text += f"{length:.0%} of the votes. "
+    if learnt > truth:
+        text += (
+            "The learnt reward agrees with them more than the truth does, since it learnt their liking for length as "
+            "well. "
+        )
+    return text + "Agreement with people is not yet agreement with the truth."
 
 
 def _reading(curve: Mapping[str, Any]) -> str:
