@@ -24,9 +24,12 @@ from tacit.rewards import heads
 from tacit.rewards.examples import Examples
 from tacit.rewards.fitting import Fit, fit
 from tacit.rewards.options import FitOptions
+from tacit.rewards.ridge import RIDGES
 
 CEILING = 0.84
 TEST_PAIRS = 10_000
+_SETTLE = 0.2
+"""Seconds of rest before each measurement: the threads of one library's products spin for a while after it."""
 
 
 def run(
@@ -56,6 +59,7 @@ def run(
             {
                 "research loop": partial(_loop, data, (), epochs, seed),
                 "scikit-learn": partial(_sklearn, data),
+                "scikit-learn, ridge cross-validated": partial(_sklearn_cv, data),
                 "tacit, ridge given": partial(data.fit, l2=1e-3, seed=seed),
                 "tacit, ridge cross-fitted": partial(data.fit, seed=seed),
                 "tacit, ten members": partial(data.fit, l2=1e-3, members=10, seed=seed),
@@ -66,7 +70,8 @@ def run(
             1,
             f"ten MLPs, one epoch, {dim} dims",
             {
-                "one after another": partial(_one_after_another, data),
+                "one after another, fp32": partial(_one_after_another, data, "fp32"),
+                "one after another": partial(_one_after_another, data, "auto"),
                 "tacit, ten members": partial(data.fit, head="mlp", epochs=1, members=10, seed=seed),
                 "tacit, shared trunk": partial(
                     data.fit, head="mlp", epochs=1, members=10, shared_trunk=True, seed=seed
@@ -176,6 +181,7 @@ def _compare(
     last: dict[str, Any] = {}
     for _ in track(range(repeats), work, repeats):
         for side, call in sides.items():
+            time.sleep(_SETTLE)
             start = time.perf_counter()
             last[side] = call()
             seconds[side].append(time.perf_counter() - start)
@@ -218,9 +224,9 @@ def matmul_limit(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> floa
     return 2 * size**3 / best / 1e9
 
 
-def _one_after_another(data: _World, count: int = 10) -> Fit:
+def _one_after_another(data: _World, precision: str, count: int = 10) -> Fit:
     """As many separate fits of one epoch."""
-    return [data.fit(head="mlp", epochs=1, seed=seed) for seed in range(count)][-1]
+    return [data.fit(head="mlp", epochs=1, precision=precision, seed=seed) for seed in range(count)][-1]
 
 
 def _loop(data: _World, hidden: tuple[int, ...], epochs: int, seed: int) -> Callable[[Tensor], Tensor]:
@@ -252,13 +258,32 @@ def _sklearn(data: _World) -> Callable[[Tensor], Tensor]:
     """Logistic regression without intercept on differences, half of them flipped so that there are two classes."""
     from sklearn.linear_model import LogisticRegression
 
+    difference, label = _differences(data)
+    model = LogisticRegression(C=1 / (1e-3 * len(label)), fit_intercept=False).fit(difference, label)
+    weight = torch.from_numpy(model.coef_[0].astype(np.float32))
+    return lambda x: x @ weight
+
+
+def _sklearn_cv(data: _World) -> Callable[[Tensor], Tensor]:
+    """The same over the nine ridges that ours looks among, in five folds."""
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import GroupKFold
+
+    difference, label = _differences(data)
+    strengths = [1 / (multiple * data.dim) for multiple in RIDGES]
+    folds = list(GroupKFold(5).split(difference, groups=data.blocks[: data.pairs, 0].numpy()))
+    options = {"fit_intercept": False, "scoring": "neg_log_loss", "l1_ratios": (0.0,), "use_legacy_attributes": False}
+    model = LogisticRegressionCV(Cs=strengths, cv=folds, **options).fit(difference, label)
+    weight = torch.from_numpy(model.coef_[0].astype(np.float32))
+    return lambda x: x @ weight
+
+
+def _differences(data: _World) -> tuple[np.ndarray, np.ndarray]:
     rows = data.rows[: data.pairs]
     difference = (data.features[rows[:, 0]] - data.features[rows[:, 1]]).numpy()
     label = np.arange(len(rows)) % 2
     difference[label == 0] *= -1
-    model = LogisticRegression(C=1 / (1e-3 * len(rows)), fit_intercept=False).fit(difference, label)
-    weight = torch.from_numpy(model.coef_[0].astype(np.float32))
-    return lambda x: x @ weight
+    return difference, label
 
 
 def score_rows(count: int = 1_000_000, dim: int = 384, members: int = 10, repeats: int = 5) -> list[dict[str, Any]]:
@@ -277,6 +302,7 @@ def score_rows(count: int = 1_000_000, dim: int = 384, members: int = 10, repeat
     with torch.inference_mode():
         for _ in range(repeats):
             for side, call in sides.items():
+                time.sleep(_SETTLE)
                 start = time.perf_counter()
                 call()
                 seconds[side].append(time.perf_counter() - start)

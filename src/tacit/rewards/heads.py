@@ -21,6 +21,9 @@ from torch import Tensor
 
 Parameters = dict[str, Tensor]
 
+_PIECE = 1024
+"""Rows of one piece of a thin product."""
+
 
 @dataclass(frozen=True)
 class Standardiser:
@@ -40,7 +43,7 @@ class Standardiser:
 
     def __call__(self, features: Tensor, dtype: torch.dtype = torch.float32, chunk: int = 2048) -> Tensor:
         """Standardised copy (n, d) in `dtype`, made a chunk at a time so that no second float32 copy exists."""
-        result = torch.empty(features.shape, dtype=dtype)
+        result = empty(tuple(features.shape), dtype)
         for start in range(0, len(features), chunk):
             part = features[start : start + chunk].float() - self.mean
             result[start : start + chunk] = part.div_(self.scale)
@@ -58,6 +61,42 @@ class Standardiser:
                 parameters["hidden.0.bias"] - torch.einsum("d,mdh->mh", self.mean, weight)[:, None]
             )
         return folded
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A large tensor to be filled. NumPy's memory comes in huge pages where the system has them; torch's does not, and
+    then takes as long to map as to fill."""
+    return torch.from_numpy(np.empty((*shape, dtype.itemsize), np.uint8)).view(dtype)[..., 0]
+
+
+def many_dots(matrix: Tensor, weights: Tensor) -> Tensor:
+    """weights @ matrix.T, (k, n), of many rows (n, d) with few weights (k, d).
+
+    torch runs a product this thin on one core, and hardly that; cut into pieces it runs on all, at memory's speed.
+    """
+    count, dim = matrix.shape
+    pieces = count // _PIECE
+    if pieces < 2:
+        return weights @ matrix.T
+    body = matrix[: pieces * _PIECE].view(pieces, _PIECE, dim)
+    if dim > 1024 and len(weights) > 2:
+        dots = torch.bmm(weights.expand(pieces, -1, -1), body.transpose(1, 2)).transpose(0, 1)
+    else:
+        dots = torch.bmm(body, weights.T.expand(pieces, -1, -1)).permute(2, 0, 1)
+    return torch.cat([dots.reshape(len(weights), -1), weights @ matrix[len(body) * _PIECE :].T], dim=1)
+
+
+def weighted_rows(gradient: Tensor, matrix: Tensor) -> Tensor:
+    """gradient @ matrix, (k, d), of few weightings (k, n) of many rows (n, d), on all cores."""
+    count, dim = matrix.shape
+    pieces = count // _PIECE
+    if pieces < 2:
+        return gradient @ matrix
+    end = pieces * _PIECE
+    gradient = gradient.contiguous()
+    body = gradient[:, :end].reshape(len(gradient), pieces, _PIECE).transpose(0, 1)
+    total = torch.bmm(body, matrix[:end].view(pieces, _PIECE, dim)).sum(0)
+    return total + gradient[:, end:] @ matrix[end:]
 
 
 def linear(members: int, dim: int) -> Parameters:
@@ -87,21 +126,26 @@ def depth(parameters: Parameters) -> int:
 
 def scores(parameters: Parameters, features: Tensor) -> Tensor:
     """Scores (members, n) float32 of features (n, d)."""
-    total = (features.float() @ parameters["linear"].T).T + parameters["bias"][:, None]
+    total = many_dots(features.float(), parameters["linear"]) + parameters["bias"][:, None]
     return total + hidden_scores(parameters, features) if depth(parameters) else total
 
 
 def hidden_scores(parameters: Parameters, features: Tensor) -> Tensor:
-    """The part (members, n) float32 of the hidden layers; matrix products run in the dtype of `features`."""
+    """The part (members, n) float32 of the hidden layers; matrix products run in the dtype of `features`.
+
+    `features` is (n, d), or (members, n, d) where every member looks at rows of its own.
+    """
     dtype = features.dtype
     state = features
     for i in range(depth(parameters)):
         weight, bias = parameters[f"hidden.{i}.weight"].to(dtype), parameters[f"hidden.{i}.bias"].to(dtype)
         if len(weight) == 1:
             state = torch.addmm(bias[0], state, weight[0]).relu_()  # (n, h): one trunk
+        elif state.dim() == 2:  # one wide product for all trunks
+            wide = torch.addmm(bias.reshape(-1), state, weight.transpose(0, 1).reshape(state.shape[1], -1)).relu_()
+            state = wide.view(len(state), len(weight), -1).transpose(0, 1)
         else:
-            inputs = state.expand(len(weight), -1, -1) if state.dim() == 2 else state
-            state = torch.baddbmm(bias, inputs, weight).relu_()  # (m, n, h)
+            state = torch.baddbmm(bias, state, weight).relu_()  # (m, n, h)
     out = parameters["out"].to(dtype)
     if state.dim() == 2:
         return (state @ out.T).T.float()
@@ -113,17 +157,10 @@ def score_in_chunks(parameters: Parameters, features: np.ndarray, chunk: int = 4
 
     Chunks keep the copy to float32 and the hidden layers in the processor's cache, and memory bounded.
     """
-    result = np.empty((len(parameters["bias"]), len(features)), dtype=np.float32)
-    weight, bias = parameters["linear"].numpy().T, parameters["bias"].numpy()[:, None]
-    layers = depth(parameters)
+    result = torch.empty(len(parameters["bias"]), len(features))
     with torch.inference_mode():
         for start in range(0, len(features), chunk):
             part = np.asarray(features[start : start + chunk], dtype=np.float32)
-            block = result[:, start : start + chunk]
-            # NumPy's product is the faster one for so few columns.
-            block[:] = (part @ weight).T
-            block += bias
-            if layers:
-                writeable = part if part.flags.writeable else part.copy()
-                block += hidden_scores(parameters, torch.from_numpy(writeable)).numpy()
-    return result
+            rows = torch.from_numpy(part if part.flags.writeable else part.copy())
+            result[:, start : start + chunk] = scores(parameters, rows)
+    return result.numpy()

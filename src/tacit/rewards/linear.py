@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.heads import Parameters, Standardiser, empty, many_dots, weighted_rows
 from tacit.rewards.objectives import Objective, Targets
 
 _PRECONDITION_UP_TO = 768
 _HISTORY = 10
+_CACHED = 1 << 18
+"""Numbers of a piece that stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Design:
     def of(cls, features: Tensor, standardise: Standardiser, rows: Tensor, objective: Objective) -> Design:
         """Differences where they are the smaller matrix and the objective needs no more; else distinct responses."""
         if objective.relative and rows.shape[1] == 2 and len(rows) < len(features):
-            differences = torch.empty(len(rows), features.shape[1])
-            for start in range(0, len(rows), 2048):
-                part = rows[start : start + 2048]
-                gap = features.index_select(0, part[:, 0]).float() - features.index_select(0, part[:, 1]).float()
-                differences[start : start + 2048] = gap.div_(standardise.scale)
+            differences = empty((len(rows), features.shape[1]))
+            step = max(16, _CACHED // features.shape[1])
+            for start in range(0, len(rows), step):
+                part, gap = rows[start : start + step], differences[start : start + step]
+                torch.sub(features.index_select(0, part[:, 0]), features.index_select(0, part[:, 1]), out=gap)
+                gap.div_(standardise.scale)
             return cls(differences, None)
         return cls(standardise(features), rows)
 
@@ -52,7 +55,7 @@ class Design:
 
     def scores(self, weights: Tensor, bias: Tensor) -> Tensor:
         """(members, n, k) from weights (members, d)."""
-        values = (self.matrix @ weights.T).T  # (members, r)
+        values = many_dots(self.matrix, weights)  # (members, r)
         if self.rows is None:
             return torch.stack([values, torch.zeros_like(values)], dim=-1)
         gathered = values[:, self.rows.clamp_min(0).view(-1)].view(len(values), *self.rows.shape)
@@ -61,11 +64,11 @@ class Design:
     def pull(self, gradient: Tensor) -> Tensor:
         """Gradient (members, d) of weights from that of scores (members, n, k)."""
         if self.rows is None:
-            return gradient[..., 0] @ self.matrix
+            return weighted_rows(gradient[..., 0], self.matrix)
         valid = self.rows >= 0
         flat = torch.where(valid, gradient, 0.0).reshape(len(gradient), -1)
         summed = torch.zeros(len(gradient), len(self.matrix)).index_add_(1, self.rows.clamp_min(0).view(-1), flat)
-        return summed @ self.matrix
+        return weighted_rows(summed, self.matrix)
 
 
 @dataclass(frozen=True)

@@ -72,33 +72,43 @@ def fit_perceptron(
     epochs = options.epochs or int(np.clip(round(90_000 / len(train)), 3, 10))
     total, warm = epochs * steps, max(1, epochs * steps // 20)
     reuse = examples.rows[train].size / len(np.unique(examples.rows[train]))
-    order_blocks = reuse > 1.5
+    distinct = reuse > 1.5
+    train_blocks, train_copies = examples.blocks[train, 0], copies[:, train_index].numpy()
+    if options.shared_trunk:
+        train_copies = train_copies.sum(0, keepdims=True)
 
-    def held_out_loss() -> float:
+    def held_out_loss(scores: Tensor) -> float:
         with torch.no_grad():
-            scores = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+            scores = scores.mean(0, keepdim=True)
             losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True))[0]
         return float((losses * weight[held_index]).sum() / weight[held_index].sum())
 
-    best_loss, best, waited = held_out_loss(), {k: t.detach().clone() for k, t in learned.items()}, 0
+    # The output layer starts at zero: before the first step the linear part is all there is.
+    best_loss, best, waited = (
+        held_out_loss(scorer.base[:, rows[held_index].clamp_min(0)]),
+        {k: t.detach().clone() for k, t in learned.items()},
+        0,
+    )
     history = [{"epoch": 0.0, "held_out_loss": best_loss}]
     step = 0
     done = False
     for epoch in track(range(epochs), "fitting", epochs):
         if done:
             break
-        order = torch.from_numpy(train[_shuffled(examples.blocks[train, 0], rng, by_block=order_blocks)])
+        orders = [_shuffled(train_blocks, counted > 0, rng, by_block=distinct) for counted in train_copies]
         for i in range(steps):
             scale = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
-            index = order[i * batch : (i + 1) * batch]
-            scores = scorer(rows[index], distinct=order_blocks)
-            share = copies[:, index]
+            index, real = _batch(orders, i, steps)
+            index = train_index[index]  # (members or 1, b)
+            scores = scorer(rows[index], distinct=distinct)
+            share = real * (copies[:, index[0]] if len(index) == 1 else copies.gather(1, index))
             loss = (objective.loss(scores, targets[index], own) * share).sum(1) / share.sum(1).clamp_min(1e-12)
             optimiser.step(loss.sum(), options.learning_rate * scale)
             step += 1
             if i + 1 not in (steps // 2, steps):
                 continue
-            current = held_out_loss()
+            with torch.no_grad():
+                current = held_out_loss(scorer(rows[held_index][None], distinct=distinct))
             history.append({"epoch": epoch + (i + 1) / steps, "held_out_loss": current})
             if current < best_loss:
                 best_loss, waited = current, 0
@@ -111,7 +121,7 @@ def fit_perceptron(
     own = best.pop("own")
     parameters.update(best)
     with torch.no_grad():
-        validation = scorer(rows[held_index], distinct=order_blocks).mean(0, keepdim=True)
+        validation = scorer(rows[held_index][None], distinct=distinct).mean(0, keepdim=True)
     temperature = temperature_of(validation, targets[held_index], weight[held_index], objective)
     report = {
         "held_out_loss": best_loss,
@@ -155,25 +165,42 @@ class Scorer:
     parameters: Parameters
 
     def __call__(self, rows: Tensor, *, distinct: bool) -> Tensor:
-        """(members, n, k) of the responses in `rows` (n, k), each distinct response computed once where asked."""
-        flat = rows.clamp_min(0).view(-1)
-        wanted, inverse = torch.unique(flat, return_inverse=True) if distinct else (flat, None)
-        values = torch.cat([self._hidden(part) for part in wanted.split(_GATHER)], dim=1)
-        values = self.base.index_select(1, wanted) + values
+        """(members, n, k) of the responses in `rows` (members or 1, n, k), each distinct response of a member computed
+        once where asked."""
+        flat = rows.clamp_min(0).flatten(1)
+        wanted, inverse = _distinct(flat) if distinct else (flat, None)
+        if len(wanted) == 1:
+            values = torch.cat([self._hidden(part) for part in wanted[0].split(_GATHER)], dim=1)
+            values = self.base.index_select(1, wanted[0]) + values
+        else:
+            values = self.base.gather(1, wanted) + self._hidden(wanted)
         if inverse is not None:
-            values = values[:, inverse]
-        return values.view(len(values), *rows.shape)
+            values = values.gather(1, inverse.expand(len(values), -1))
+        return values.view(len(values), *rows.shape[1:])
 
     def _hidden(self, wanted: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and len(wanted) <= len(self._buffer):
+        count, dim = wanted.numel(), self.inputs.shape[1]
+        if torch.is_grad_enabled():
             # One buffer for every step: a fresh one of this size would be mapped and cleared by the system each time.
-            gathered = torch.index_select(self.inputs, 0, wanted, out=self._buffer[: len(wanted)])
+            if count > len(self._buffer):
+                self._buffer = torch.empty(count + count // 8, dim, dtype=self.inputs.dtype)
+            gathered = torch.index_select(self.inputs, 0, wanted.reshape(-1), out=self._buffer[:count])
         else:
-            gathered = self.inputs.index_select(0, wanted)
-        return heads.hidden_scores(self.parameters, gathered)
+            gathered = self.inputs.index_select(0, wanted.reshape(-1))
+        return heads.hidden_scores(self.parameters, gathered.view(*wanted.shape, dim))
 
     def __post_init__(self) -> None:
-        self._buffer = torch.empty(_GATHER, self.inputs.shape[1], dtype=self.inputs.dtype)
+        self._buffer = torch.empty(0, self.inputs.shape[1], dtype=self.inputs.dtype)
+
+
+def _distinct(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct numbers (members, w) of each row of `flat`, padded with the first, and where each stands among
+    them."""
+    found = [torch.unique(row, return_inverse=True) for row in flat]
+    wanted = flat[:, :1].repeat(1, max(len(values) for values, _ in found))
+    for row, (values, _) in zip(wanted, found, strict=True):
+        row[: len(values)] = values
+    return wanted, torch.stack([inverse for _, inverse in found])
 
 
 class AdamW:
@@ -207,13 +234,27 @@ class AdamW:
                 t.addcdiv_(m, v.sqrt().add_(1e-8 * correction), value=-size)
 
 
-def _shuffled(blocks: np.ndarray, rng: np.random.Generator, *, by_block: bool) -> np.ndarray:
-    """A random order; by block, the examples of one prompt stay together, so that a batch reuses responses."""
-    order = rng.permutation(len(blocks))
+def _shuffled(blocks: np.ndarray, counted: np.ndarray, rng: np.random.Generator, *, by_block: bool) -> np.ndarray:
+    """A random order of the examples that count; by block, those of one prompt stay together, so that a batch reuses
+    responses."""
+    order = rng.permutation(np.flatnonzero(counted))
     if not by_block:
         return order
     rank = rng.permutation(int(blocks.max()) + 1)
     return order[np.argsort(rank[blocks[order]], kind="stable")]
+
+
+def _batch(orders: list[np.ndarray], i: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Batch `i` of `steps` of each order, (members, b), padded at the end; and 1 where an entry is not padding.
+
+    Members skip the examples that their bootstrap left out, more than a third, and still take equally many steps.
+    """
+    parts = [order[len(order) * i // steps : len(order) * (i + 1) // steps] for order in orders]
+    index = np.zeros((len(parts), max(1, *(len(part) for part in parts))), np.int64)
+    real = np.zeros(index.shape, np.float32)
+    for row, mask, part in zip(index, real, parts, strict=True):
+        row[: len(part)], mask[: len(part)] = part, 1.0
+    return torch.from_numpy(index), torch.from_numpy(real)
 
 
 def _bf16(precision: str) -> bool:
