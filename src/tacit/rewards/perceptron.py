@@ -7,7 +7,7 @@ multiplies it natively, with weights in float32.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from tacit.rewards.ridge import choose_ridge
 from tacit.rewards.temperature import temperature_of
 
 _GATHER = 8192
-"""Rows of the buffer that a step gathers into."""
+"""Rows scored at once outside of a step."""
 
 
 def fit_perceptron(
@@ -84,11 +84,8 @@ def fit_perceptron(
         return float((losses * weight[held_index]).sum() / weight[held_index].sum())
 
     # The output layer starts at zero: before the first step the linear part is all there is.
-    best_loss, best, waited = (
-        held_out_loss(scorer.base[:, rows[held_index].clamp_min(0)]),
-        {k: t.detach().clone() for k, t in learned.items()},
-        0,
-    )
+    best_loss, waited = held_out_loss(scorer.base[:, rows[held_index].clamp_min(0)]), 0
+    best = {k: t.detach().clone() for k, t in learned.items()}
     history = [{"epoch": 0.0, "held_out_loss": best_loss}]
     step = 0
     done = False
@@ -163,6 +160,7 @@ class Scorer:
     base: Tensor
     """(members, u) scores of the linear part."""
     parameters: Parameters
+    buffer: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __call__(self, rows: Tensor, *, distinct: bool) -> Tensor:
         """(members, n, k) of the responses in `rows` (members or 1, n, k), each distinct response of a member computed
@@ -170,8 +168,7 @@ class Scorer:
         flat = rows.clamp_min(0).flatten(1)
         wanted, inverse = _distinct(flat) if distinct else (flat, None)
         if len(wanted) == 1:
-            values = torch.cat([self._hidden(part) for part in wanted[0].split(_GATHER)], dim=1)
-            values = self.base.index_select(1, wanted[0]) + values
+            values = self.base.index_select(1, wanted[0]) + self._hidden(wanted[0])
         else:
             values = self.base.gather(1, wanted) + self._hidden(wanted)
         if inverse is not None:
@@ -179,18 +176,15 @@ class Scorer:
         return values.view(len(values), *rows.shape[1:])
 
     def _hidden(self, wanted: Tensor) -> Tensor:
-        count, dim = wanted.numel(), self.inputs.shape[1]
+        flat, dim = wanted.reshape(-1), self.inputs.shape[1]
         if torch.is_grad_enabled():
             # One buffer for every step: a fresh one of this size would be mapped and cleared by the system each time.
-            if count > len(self._buffer):
-                self._buffer = torch.empty(count + count // 8, dim, dtype=self.inputs.dtype)
-            gathered = torch.index_select(self.inputs, 0, wanted.reshape(-1), out=self._buffer[:count])
-        else:
-            gathered = self.inputs.index_select(0, wanted.reshape(-1))
-        return heads.hidden_scores(self.parameters, gathered.view(*wanted.shape, dim))
-
-    def __post_init__(self) -> None:
-        self._buffer = torch.empty(0, self.inputs.shape[1], dtype=self.inputs.dtype)
+            if len(flat) > len(self.buffer):
+                self.buffer = torch.empty(len(flat) + len(flat) // 8, dim, dtype=self.inputs.dtype)
+            gathered = torch.index_select(self.inputs, 0, flat, out=self.buffer[: len(flat)])
+            return heads.hidden_scores(self.parameters, gathered.view(*wanted.shape, dim))
+        parts = [flat[start : start + _GATHER] for start in range(0, len(flat), _GATHER)]
+        return torch.cat([heads.hidden_scores(self.parameters, self.inputs[part]) for part in parts], dim=1)
 
 
 def _distinct(flat: Tensor) -> tuple[Tensor, Tensor]:
