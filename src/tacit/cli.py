@@ -105,6 +105,8 @@ class FitOptions(Reading):
     """What must not be on both sides of the split."""
     resamples: Annotated[int, Field(ge=10)] = 1000
     """Bootstrap draws behind each interval."""
+    model: Annotated[str, Parameter(group="Reward")] = "scalar"
+    """scalar: one score, the default."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
@@ -142,10 +144,11 @@ class FitOptions(Reading):
 
 
 FIT_OPTIONS = (
+    "model",
     *("objective", "head", "members", "shared_trunk", "hidden", "l2", "weight_decay", "learning_rate", "batch_size"),
     *("epochs", "patience", "validation", "label_smoothing", "precision", "seed"),
 )
-"""The options of `tacit fit` that go to `tacit.rewards.fit` as they are."""
+"""The options of `tacit fit` that go to `tacit.rewards.fit` where they are given; a model refuses what it lacks."""
 
 
 class ScoreOptions(Reading):
@@ -287,7 +290,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     elif options.test:
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
-    chosen = options.model_dump(include=set(FIT_OPTIONS))
+    chosen = options.model_dump(include=set(FIT_OPTIONS) & options.model_fields_set | {"seed"})
     reward = rewards.fit(train, encoder=options.encoder, cache=cache, name=options.out.name, **chosen)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     result = {

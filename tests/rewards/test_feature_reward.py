@@ -100,7 +100,7 @@ def test_saving_never_overwrites_other_files(reward, tmp_path):
 
 
 def test_a_failed_save_leaves_nothing(reward, tmp_path, monkeypatch):
-    monkeypatch.setattr("tacit.rewards.feature_reward._model_card", lambda manifest: 1 / 0)
+    monkeypatch.setattr("tacit.rewards.saving._model_card", lambda manifest, meaning: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         reward.save(tmp_path / "r")
     assert list(tmp_path.iterdir()) == []

@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tacit.errors import ArtefactError, TacitError
+
 if TYPE_CHECKING:
-    from tacit.rewards.contract import Reward
-    from tacit.rewards.feature_reward import FeatureReward, fit
+    from tacit.evidence.records import Record
+    from tacit.rewards.contract import FittedReward, Reward
+    from tacit.rewards.feature_reward import FeatureReward
 
 __all__ = ["FeatureReward", "fit", "load"]
 
+MODELS = {
+    "scalar": "tacit.rewards.feature_reward:fit",
+}
+"""What `fit` can learn: a function from evidence and options to a `FittedReward` each."""
 
-def load(folder: str | Path, *, cache: str | Path | None = None) -> Reward:
+TYPES = {
+    "feature": "tacit.rewards.feature_reward:FeatureReward",
+}
+"""What `load` can read: a class with `load(folder, cache=)` for each type that a reward.json may name."""
+
+
+def fit(evidence: Iterable[Record], *, model: str = "scalar", **options: Any) -> FittedReward:
+    """Learn a reward from evidence.
+
+    `model` says what is learnt (`tacit fit --help` describes each); the options are those of its own `fit`, for
+    `scalar` the ones of `tacit.rewards.feature_reward.fit`. Raises `TacitError` for an unknown model.
+    """
+    if model not in MODELS:
+        raise TacitError(f"no model `{model}`. Choose one of: {', '.join(MODELS)}")
+    learnt: FittedReward = _named(MODELS[model])(evidence, **options)
+    return learnt
+
+
+def load(path: str | Path, *, cache: str | Path | None = None) -> Reward:
     """Read a saved reward of any type; `cache` is a folder of encoded texts that it may use.
 
     Raises `ArtefactError` where the folder is missing, damaged or from a newer version.
     """
-    from tacit.rewards.feature_reward import FeatureReward
+    from tacit.artefacts import read_manifest
 
-    return FeatureReward.load(folder, cache=cache)
+    kind = read_manifest(path).get("type")
+    if kind not in TYPES:
+        raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
+    reward: Reward = _named(TYPES[kind]).load(path, cache=cache)
+    return reward
+
+
+def _named(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("FeatureReward", "fit"):
-        from tacit.rewards import feature_reward
-
-        return getattr(feature_reward, name)
+    if name == "FeatureReward":
+        return _named(TYPES["feature"])
     raise AttributeError(f"module 'tacit.rewards' has no attribute {name!r}")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from tacit.conversation import Completion, Prompt
+from tacit.evidence.records import Comparison
 
 
 @runtime_checkable
@@ -50,4 +51,36 @@ class Saved(Protocol):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read it back with equal scores; raises `ArtefactError` where that cannot be."""
+        ...
+
+
+@runtime_checkable
+class FittedReward(Reward, Protocol):
+    """A reward that was learnt from evidence: it can be saved, and says how it was fitted."""
+
+    report: dict[str, Any]
+    """At least `kind`, `n_train` and `seconds`."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder atomically, without pickle."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A reward that looks at two completions at once, and whose preferences need not be transitive."""
+
+    def compare(
+        self, prompts: Sequence[Prompt], first: Sequence[Completion], second: Sequence[Completion]
+    ) -> np.ndarray:
+        """Log-odds (n,) float32 that the first completion is preferred; exchanging the two changes the sign alone."""
+        ...
+
+
+@runtime_checkable
+class Personal(Protocol):
+    """A reward that can be made one person's own."""
+
+    def adapt(self, comparisons: Sequence[Comparison]) -> Reward:
+        """The reward of the person who made these comparisons."""
         ...

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
-from tacit.conversation import RENDERING, Completion, Prompt, texts
+from tacit.conversation import Completion, Prompt, texts
 from tacit.errors import ArtefactError, TacitError
 from tacit.evidence.records import Record
-from tacit.features import Encoder, FeatureStore, encoder_from_config, load_encoder
+from tacit.features import Encoder, FeatureStore, load_encoder
 from tacit.rewards import heads
 from tacit.rewards.examples import collect
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
 from tacit.rewards.objectives import objective_for
 from tacit.rewards.options import FitOptions
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
 
 
 @dataclass(eq=False)
@@ -68,25 +68,16 @@ class FeatureReward:
 
     def save(self, folder: str | Path) -> None:
         """Write reward.json, head.safetensors and a model card, atomically; a former reward there is replaced."""
-        from safetensors.torch import save_file
-
-        target = Path(folder)
-        if target.is_dir() and any(target.iterdir()) and not (target / "reward.json").is_file():
-            raise ArtefactError(f"{target} holds other files. Choose another --out, or empty it first")
-        manifest = {
-            "format": FORMAT,
-            "type": "feature",
-            "name": self.name,
-            "rendering": RENDERING,
-            "encoder": self.encoder.config(),
-            "encoder_fingerprint": self.encoder.fingerprint,
-            "members": self.members,
-            "report": self.report,
-        }
-        with atomic_directory(target) as temporary:
-            save_file({k: v.detach().contiguous() for k, v in self.parameters.items()}, temporary / "head.safetensors")
-            write_json(temporary / "reward.json", manifest)
-            (temporary / "README.md").write_text(_model_card(manifest), "utf-8")
+        odds = "Score differences are log-odds: P(a preferred to b) = sigma(score(a) - score(b))."
+        save_reward(
+            folder,
+            "feature",
+            self.name,
+            config=encoder_config(self.encoder) | {"members": self.members},
+            tensors=self.parameters,
+            report=self.report,
+            meaning=odds if self.report.get("kind") in ("comparison", "ranking") else "Higher is better.",
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, cache: str | Path | None = None) -> FeatureReward:
@@ -95,25 +86,10 @@ class FeatureReward:
         Raises `ArtefactError` where it is missing, damaged or newer, or where its encoder is not the one it was fitted
         on any more (other weights or another version), since the scores would drift.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        manifest = read_manifest(folder)
-        if manifest.get("type") != "feature":
-            raise ArtefactError(f"{folder} holds a reward of type {manifest.get('type')!r}. Upgrade tacit to read it")
-        if manifest["rendering"] != RENDERING:
-            raise ArtefactError(
-                f"{folder} renders text by rule {manifest['rendering']!r}, this tacit by {RENDERING!r}. Fit it again"
-            )
-        try:
-            parameters = load_file(Path(folder) / "head.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ArtefactError(f"{folder}/head.safetensors is damaged ({error}). Fit the reward again") from error
-        encoder = encoder_from_config(manifest["encoder"])
-        if encoder.fingerprint != manifest["encoder_fingerprint"]:
-            raise ArtefactError(
-                f"{folder} was fitted with another version of encoder `{encoder.name}`, scores would drift. Fit again"
-            )
+        manifest, parameters = open_reward(folder, "feature")
+        if "bias" not in parameters:
+            raise ArtefactError(f"{folder} holds no head. Fit the reward again")
+        encoder = encoder_of(manifest, folder)
         return cls(encoder, parameters, manifest["name"], manifest["report"], None if cache is None else Path(cache))
 
 
@@ -156,39 +132,3 @@ def _options(options: dict[str, Any]) -> FitOptions:
             f"no fit option `{sorted(unknown)[0]}`. Choose from: {', '.join(FitOptions.__dataclass_fields__)}"
         )
     return FitOptions(**options)
-
-
-def _model_card(manifest: dict[str, Any]) -> str:
-    report = manifest["report"]
-    options = report.get("options", {})
-    meaning = (
-        "Score differences are log-odds: P(a preferred to b) = sigma(score(a) - score(b))."
-        if report.get("kind") in ("comparison", "ranking")
-        else "Higher is better."
-    )
-    loss = report.get("held_out_loss")
-    held_out = "not measured" if loss is None else f"{loss:.4f}"
-    return f"""# Reward `{manifest["name"]}`
-
-Fitted by Tacit from {report.get("n_train", "?")} rows of kind `{report.get("kind", "?")}`
-({report.get("n_responses", "?")} distinct responses).
-
-| | |
-|---|---|
-| encoder | `{manifest["encoder"].get("name", "?")}` |
-| head | {options.get("head", "?")}, {manifest["members"]} member(s) |
-| objective | {report.get("objective", "?")} |
-| held-out loss (nats) | {held_out} |
-| temperature | {report.get("temperature", 1.0):.3f} |
-| rendering rule | `{manifest["rendering"]}` |
-
-{meaning}
-The reward knows only what its data showed: measure it with `tacit audit` on data like yours before you use it.
-
-```python
-import tacit
-
-reward = tacit.load("this folder")
-reward.score(["prompt"], ["completion"])
-```
-"""

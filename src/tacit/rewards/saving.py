@@ -1,0 +1,137 @@
+"""How every reward lies on disk: reward.json (its type and options), head.safetensors, a model card; never pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
+from tacit.conversation import RENDERING
+from tacit.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tacit.features import Encoder
+
+TENSORS = "head.safetensors"
+
+
+def save_reward(
+    folder: str | Path,
+    kind: str,
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+    texts: Mapping[str, str] | None = None,
+    report: Mapping[str, Any] | None = None,
+    meaning: str = "Higher is better.",
+) -> None:
+    """Write a reward of type `kind` atomically; a former reward there is replaced.
+
+    `config` is what its `load` needs beside the tensors, `texts` are further files by name (LightGBM's trees, say), and
+    `meaning` says on the model card what a score is. Raises `ArtefactError` where the folder holds anything else.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    if target.is_dir() and any(target.iterdir()) and not (target / "reward.json").is_file():
+        raise ArtefactError(f"{target} holds other files. Choose another --out, or empty it first")
+    manifest = {
+        "format": FORMAT,
+        "type": kind,
+        "name": name,
+        "rendering": RENDERING,
+        "report": dict(report or {}),
+        **config,
+    }
+    with atomic_directory(target) as temporary:
+        if tensors is not None:
+            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary / TENSORS)
+        for file, text in (texts or {}).items():
+            (temporary / file).write_text(text, "utf-8")
+        write_json(temporary / "reward.json", manifest)
+        (temporary / "README.md").write_text(_model_card(manifest, meaning), "utf-8")
+
+
+def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The manifest and the tensors of a reward of type `kind`.
+
+    Raises `ArtefactError` where it is missing, damaged, newer, of another type, or renders text by another rule, since
+    its scores would drift.
+    """
+    manifest = read_manifest(folder)
+    if manifest.get("type") != kind:
+        raise ArtefactError(f"{folder} holds a reward of type {manifest.get('type')!r}, not {kind!r}")
+    if manifest.get("rendering") != RENDERING:
+        raise ArtefactError(
+            f"{folder} renders text by rule {manifest.get('rendering')!r}, this tacit by {RENDERING!r}. Fit it again"
+        )
+    path = Path(folder) / TENSORS
+    if not path.exists():
+        return manifest, {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return manifest, load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}). Fit the reward again") from error
+
+
+def encoder_config(encoder: Encoder) -> dict[str, Any]:
+    """What `config` of a reward on text features says of its encoder."""
+    return {"encoder": encoder.config(), "encoder_fingerprint": encoder.fingerprint}
+
+
+def encoder_of(manifest: Mapping[str, Any], folder: str | Path) -> Encoder:
+    """The encoder of a saved reward; raises `ArtefactError` where it is not the one it was fitted on any more."""
+    from tacit.features import encoder_from_config
+
+    encoder = encoder_from_config(manifest["encoder"])
+    if encoder.fingerprint != manifest["encoder_fingerprint"]:
+        raise ArtefactError(
+            f"{folder} was fitted with another version of encoder `{encoder.name}`, scores would drift. Fit again"
+        )
+    return encoder
+
+
+def _model_card(manifest: Mapping[str, Any], meaning: str) -> str:
+    report = manifest["report"]
+    options = report.get("options", {})
+    facts = {
+        "type": f"`{manifest['type']}`",
+        "encoder": f"`{manifest['encoder'].get('name', '?')}`" if "encoder" in manifest else None,
+        "head": options.get("head"),
+        "members": manifest.get("members"),
+        "objective": report.get("objective"),
+        "fitted on": f"{report['n_train']} rows of kind `{report.get('kind', '?')}`" if "n_train" in report else None,
+        "held-out loss (nats)": _number(report.get("held_out_loss")),
+        "temperature": _number(report.get("temperature")),
+        "rendering rule": f"`{manifest['rendering']}`",
+    }
+    table = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items() if value is not None)
+    return f"""# Reward `{manifest["name"]}`
+
+Made by Tacit.
+
+| | |
+|---|---|
+{table}
+
+{meaning}
+The reward knows only what its data showed: measure it with `tacit audit` on data like yours before you use it.
+
+```python
+import tacit
+
+reward = tacit.load("this folder")
+reward.score(["prompt"], ["completion"])
+```
+"""
+
+
+def _number(value: Any) -> str | None:
+    return None if value is None else f"{value:.4f}"
