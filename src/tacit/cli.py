@@ -144,7 +144,6 @@ class FitOptions(Reading):
 
 
 FIT_OPTIONS = (
-    "model",
     *("objective", "head", "members", "shared_trunk", "hidden", "l2", "weight_decay", "learning_rate", "batch_size"),
     *("epochs", "patience", "validation", "label_smoothing", "precision", "seed"),
 )
@@ -291,7 +290,9 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
     chosen = options.model_dump(include=set(FIT_OPTIONS) & options.model_fields_set | {"seed"})
-    reward = rewards.fit(train, encoder=options.encoder, cache=cache, name=options.out.name, **chosen)
+    reward = rewards.fit(
+        train, model=options.model, encoder=options.encoder, cache=cache, name=options.out.name, **chosen
+    )
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     result = {
         **metrics,
