@@ -289,8 +289,8 @@ def test_the_demo_ends_with_a_table_and_a_page(tacit: Any) -> None:
         (["score", "absent", "votes.jsonl", "--out", "s.csv"], "absent holds no reward.json"),
         (["score", "newer", "votes.jsonl", "--out", "s.csv"], "newer/reward.json has format 999"),
         (["score", "absent", "votes.jsonl", "--out", "s.xls"], "s.xls: rows cannot be written as this type"),
-        (["bench", "speed"], "there is no suite `speed`. Choose one of: "),
-        (["bench", "fit", "--tokens", "3"], "suite `fit` takes no option `tokens`"),
+        (["bench", "speed"], "there is no `speed`. Choose one of: "),
+        (["bench", "fit", "--tokens", "3"], "`fit` takes no option `tokens`"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tacit: Any, tokens: list[str], said: str) -> None:

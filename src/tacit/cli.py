@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
@@ -208,6 +209,17 @@ class BenchOptions(Options):
     """Rounds of encoding on each side."""
     data: Path | None = None
     """Folder of real data, for the suite `real`."""
+
+
+class LabOptions(Options):
+    """Options of `tacit lab`; each experiment takes some of them."""
+
+    out: Path | None = None
+    """JSON file for the result."""
+    seeds: Annotated[int | None, Field(ge=2)] = None
+    """Repetitions behind each interval, with seeds that count up from --seed."""
+    data: Path | None = None
+    """Folder of real data, for the experiments on it."""
 
 
 def _configure(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -409,12 +421,30 @@ def bench(suite: str, *, options: Annotated[BenchOptions, Parameter(name="*")] =
     """
     from tacit import bench as suites
 
+    _suite(suites, "bench", suite, options)
+
+
+@app.command
+def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] = LabOptions()) -> None:  # noqa: B008
+    """Claims put to the test where the truth is known, with confidence intervals and controls.
+
+    Parameters
+    ----------
+    experiment
+        What to try; an unknown name lists all.
+    """
+    from tacit.lab import experiments
+
+    _suite(experiments, "lab", experiment, options)
+
+
+def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
     given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
-    result = suites.run(suite, **given)
+    result = terminal.run_suite(package, name.replace("-", "_"), **given)
     if options.out is not None:
         terminal.write_result(options.out, result)
-        options.keep(terminal.beside(options.out, ".config.yaml"), suite=suite)
-    options.show(result, result.get("rows") or terminal.metric_rows(result), f"bench {suite}")
+        options.keep(terminal.beside(options.out, ".config.yaml"), suite=name)
+    options.show(result, result.get("rows") or terminal.metric_rows(result), f"{verb} {name}")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

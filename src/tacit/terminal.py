@@ -6,13 +6,17 @@ Nothing here knows what a verb does.
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import math
 import os
+import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tacit.artefacts import atomic_file, write_json
@@ -188,3 +192,26 @@ def finite(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
         return finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def suites(package: ModuleType) -> list[str]:
+    """The modules of a package of suites, such as `tacit.bench`, without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def run_suite(package: ModuleType, suite: str, **options: Any) -> dict[str, Any]:
+    """Run `run` of a suite with these options; its JSON-ready result has a list `rows`, or is one row itself.
+
+    Raises `TacitError` for a suite that does not exist and an option that it does not take.
+    """
+    if suite not in suites(package):
+        raise TacitError(f"there is no `{suite}`. Choose one of: {', '.join(suites(package))}")
+    function = import_module(f"{package.__name__}.{suite}").run
+    known = inspect.signature(function).parameters
+    if unknown := options.keys() - known.keys():
+        raise TacitError(f"`{suite}` takes no option `{min(unknown)}`. It takes: {', '.join(known)}")
+    needed = [name for name, parameter in known.items() if parameter.default is parameter.empty]
+    if missing := [name for name in needed if name not in options]:
+        raise TacitError(f"`{suite}` needs --{missing[0]}")
+    result: dict[str, Any] = function(**options)
+    return result
