@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tacit.audit.bootstrap import Array, Index, ratio
+from tacit.audit.bootstrap import Array, Clusters, Index, ratio
 from tacit.conversation import Completion, Prompt, texts
 from tacit.evidence.records import Comparison, Outcome, Ranking, Rating, Record
 from tacit.rewards.contract import Reward
 
-_PROMPT, _ANNOTATOR = 0, 1
+_PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
 
 
 @dataclass
@@ -49,6 +49,11 @@ class Items:
     def annotator(self, record: Any, row: int) -> int:
         """The person's number; a row without one is a person of its own."""
         return self.name(_ANNOTATOR, f"\0{row}" if record.annotator is None else record.annotator)
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Prompt and completion of every item as text, in order: what an encoder takes."""
+        return list(self._index)
 
     @property
     def promptless(self) -> bool:
@@ -122,6 +127,26 @@ def read_pairs(evidence: Iterable[Record]) -> Pairs:
             against = "win_share"
         group = prompt_of[item]
     return Pairs(items, a, b, table[:, 2], table[:, 3], table[:, 4].astype(np.intp), gold, item, group, value, against)
+
+
+def pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:
+    """What stands and falls together: prompts (both, where they differ) or, without prompts, both items; and people
+    where any is named."""
+    if pairs.items.promptless:
+        factors, tables = [pairs.a, pairs.b], [_ITEM, _ITEM]
+    else:
+        first, second = prompt_of[pairs.a], prompt_of[pairs.b]
+        factors, tables = [first], [_PROMPT]
+        if (first != second).any():
+            factors, tables = [first, np.where(first == second, -1, second)], [_PROMPT, _PROMPT]
+    if people(pairs.annotator) is not None:
+        factors, tables = [*factors, pairs.annotator], [*tables, _ANNOTATOR]
+    return Clusters.of(*factors, tables=tables)
+
+
+def people(person: Index) -> Index | None:
+    """The people as a factor, or None where every row is a person of its own and so tells nothing."""
+    return person if len(np.unique(person)) < len(person) else None
 
 
 def _number(value: Any) -> float:

@@ -1,0 +1,200 @@
+"""Pictures as inline SVG: lines with bands, reliability diagrams, intervals beside names. No script, no font, no link.
+
+Colours are CSS classes (`c0`, `c1`, ... of the page), so that one picture serves light, dark and paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _HEIGHT = 560, 360
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 48
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve, with a band between `low` and `high` where they are given; NaN breaks it."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    dots: bool = False
+    """Draw the points alone."""
+    dashed: bool = False
+    colour: int | None = None
+    """Index of the page's colours; by default the line's place."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its interval beside a name."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    colour: int = 0
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    x_ticks: Sequence[float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+) -> str:
+    """Curves over one axis; `marks` are vertical lines (x, label). `title` is read by screen readers."""
+    xs = [x for line in lines for x in line.x if math.isfinite(x)] + [x for x, _ in marks]
+    ys = [y for line in lines for part in (line.y, line.low, line.high) for y in part or () if math.isfinite(y)]
+    if not xs or not ys:
+        raise ValueError("a chart needs at least one finite point")
+    x_low, x_high = min(xs), max(xs)
+    y_low, y_high = y_range or _padded(min(ys), max(ys))
+    place_x = _scale(x_low, x_high, _LEFT + 8, _WIDTH - _RIGHT - 8, log=log_x)
+    place_y = _scale(y_low, y_high, _HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(place_x, place_y, x_ticks or ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
+    for x, label in marks:
+        at = place_x(x)
+        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        left = at > _WIDTH * 0.7
+        anchor, shift = ("end", -5) if left else ("start", 5)
+        parts.append(f'<text x="{at + shift:.1f}" y="{_TOP + 14}" text-anchor="{anchor}">{escape(label)}</text>')
+    for number, line in enumerate(lines):
+        colour = f"c{number if line.colour is None else line.colour}"
+        if line.low is not None and line.high is not None:
+            ends = [(x, low, high) for x, low, high in zip(line.x, line.low, line.high, strict=True)]
+            ends = [end for end in ends if all(map(math.isfinite, end))]
+            outline = [(x, high) for x, _, high in ends] + [(x, low) for x, low, _ in ends[::-1]]
+            parts.append(f'<polygon class="band {colour}" points="{_points(outline, place_x, place_y)}"/>')
+        known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        if line.dots:
+            parts += [f'<circle class="dot {colour}" cx="{place_x(x)}" cy="{place_y(y)}" r="3.5"/>' for x, y in known]
+        else:
+            style = " dashed" if line.dashed else ""
+            parts.append(f'<polyline class="curve {colour}{style}" points="{_points(known, place_x, place_y)}"/>')
+    return _svg(parts, title, _HEIGHT) + _legend(lines)
+
+
+def interval_chart(
+    rows: Sequence[Interval], *, title: str, x_label: str, reference: tuple[float, str] | None = None
+) -> str:
+    """Values with their intervals, one a line, beside a vertical reference (value, label)."""
+    values = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
+    values += [] if reference is None else [reference[0]]
+    if not values:
+        raise ValueError("a chart needs at least one finite value")
+    low, high = _padded(min(values), max(values))
+    left, step = 190, 26
+    bottom = _TOP + step * len(rows) + 8
+    place = _scale(low, high, left, _WIDTH - 20)
+    parts = []
+    for value in ticks(low, high):
+        parts.append(f'<line class="grid" x1="{place(value)}" x2="{place(value)}" y1="{_TOP}" y2="{bottom}"/>')
+        parts.append(f'<text x="{place(value)}" y="{bottom + 18}" text-anchor="middle">{_plain(value)}</text>')
+    if reference is not None:
+        at = place(reference[0])
+        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
+        parts.append(f'<text x="{at}" y="{bottom + 36}" text-anchor="middle">{escape(reference[1])}</text>')
+    for number, row in enumerate(rows):
+        y = _TOP + step * number + step / 2
+        parts.append(f'<text x="{left - 10}" y="{y + 5:.1f}" text-anchor="end">{escape(_short(row.label))}</text>')
+        if row.low is not None and row.high is not None:
+            ends = f'x1="{place(row.low)}" x2="{place(row.high)}"'
+            parts.append(f'<line class="whisker c{row.colour}" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
+        if math.isfinite(row.value):
+            parts.append(f'<circle class="dot c{row.colour}" cx="{place(row.value)}" cy="{y:.1f}" r="4.5"/>')
+    middle = (left + _WIDTH - 20) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{bottom + 36}" text-anchor="middle">{escape(x_label)}</text>')
+    return _svg(parts, title, bottom + 44)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers within low..high."""
+    span = (high - low) or 1.0
+    power = 10 ** math.floor(math.log10(span / count))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if span / (power * m) <= count)
+    start = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) for k in range(start, math.floor(high / step + 1e-9) + 1)]
+
+
+def _axes(
+    place_x: Callable[[float], float],
+    place_y: Callable[[float], float],
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    x_label: str,
+    y_label: str,
+) -> str:
+    parts = []
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    for value in y_ticks:
+        y = place_y(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 7}" y="{y + 5:.1f}" text-anchor="end">{_plain(value)}</text>')
+    for value in x_ticks:
+        parts.append(f'<text x="{place_x(value)}" y="{bottom + 19}" text-anchor="middle">{_plain(value)}</text>')
+    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    middle = (_TOP + bottom) / 2
+    turned = f'transform="rotate(-90 14 {middle})" x="14" y="{middle}"'
+    parts.append(f'<text {turned} text-anchor="middle">{escape(y_label)}</text>')
+    return "".join(parts)
+
+
+def _scale(low: float, high: float, start: float, end: float, *, log: bool = False) -> Callable[[float], float]:
+    lower, upper = (math.log(low), math.log(high)) if log else (low, high)
+    span = (upper - lower) or 1.0
+
+    def place(value: float) -> float:
+        at = math.log(value) if log else value
+        return round(start + (end - start) * (at - lower) / span, 1)
+
+    return place
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = 0.05 * (high - low) or 0.5
+    return low - pad, high + pad
+
+
+def _points(
+    pairs: Sequence[tuple[float, float]], place_x: Callable[[float], float], place_y: Callable[[float], float]
+) -> str:
+    return " ".join(f"{place_x(x)},{place_y(y)}" for x, y in pairs)
+
+
+def _svg(parts: Sequence[str], title: str, height: float) -> str:
+    name = escape(title)
+    head = f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{name}"><title>{name}</title>'
+    return head + "".join(parts) + "</svg>"
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    if len(lines) < 2:
+        return ""
+    rows = []
+    for number, line in enumerate(lines):
+        colour = f"c{number if line.colour is None else line.colour}"
+        shape = (
+            f'<circle class="dot {colour}" cx="20" cy="5" r="4"/>'
+            if line.dots
+            else f'<line class="curve {colour}{" dashed" if line.dashed else ""}" x1="0" x2="40" y1="5" y2="5"/>'
+        )
+        rows.append(f'<li><svg viewBox="0 0 40 10" aria-hidden="true">{shape}</svg>{escape(line.label)}</li>')
+    return f'<ul class="legend">{"".join(rows)}</ul>'
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
+
+
+def _short(text: str, most: int = 26) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,88 @@
+"""The audit of a reward as one page, offline, and as numbers.
+
+`audit` runs every section on one `Study`; the verdict is made of their findings, worst first. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from tacit.audit.sections import Finding, Section
+from tacit.audit.study import Study
+
+_ORDER = {"fault": 0, "warning": 1, "advice": 2, "good": 3}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found; `verdict` is at most `SENTENCES` findings, worst first."""
+
+    reward: str
+    source: str
+    comparisons: int
+    resamples: int
+    seed: int
+    sections: tuple[Section, ...]
+
+    SENTENCES = 5
+
+    @property
+    def findings(self) -> list[tuple[Section, Finding]]:
+        """Every finding with its section, worst first, in the order of the page within one severity."""
+        found = [(section, finding) for section in self.sections for finding in section.findings]
+        return sorted(found, key=lambda pair: _ORDER[pair[1].severity])
+
+    @property
+    def faults(self) -> set[str]:
+        """Keys of the faults and warnings that were found."""
+        return {finding.key for _, finding in self.findings if finding.severity in ("fault", "warning")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON: verdict, and the numbers of each section by its key."""
+        return {
+            "reward": self.reward,
+            "source": self.source,
+            "comparisons": self.comparisons,
+            "interval": f"95% percentile bootstrap, clustered, {self.resamples} resamples, seed {self.seed}",
+            "verdict": [
+                {"key": f.key, "severity": f.severity, "sentence": f.sentence, "section": s.key, "detail": f.detail}
+                for s, f in self.findings
+            ],
+            "sections": {section.key: section.numbers for section in self.sections},
+        }
+
+    def html(self) -> str:
+        """The page: inline style and SVG, nothing is loaded from anywhere."""
+        from jinja2 import Environment, StrictUndefined
+
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment.filters["cell"] = cell
+        template = environment.from_string(files("tacit.audit").joinpath("report.html.j2").read_text("utf-8"))
+        shown = self.findings
+        return template.render(report=self, verdict=shown[: self.SENTENCES], more=shown[self.SENTENCES :])
+
+
+def run_sections(study: Study, sections: Iterable[Any]) -> Report:
+    """Each section function applied to the study, in order."""
+    made: Sequence[Section] = [section(study) for section in sections]
+    return Report(study.reward.name, study.source, study.n, study.resamples, study.seed, tuple(made))
+
+
+def cell(value: Any) -> str:
+    """A table's cell: three decimals for a float, `low to high` for a pair of floats, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
+        return f"{cell(float(value[0]))} to {cell(float(value[1]))}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {cell(v)}" for key, v in value.items())
+    return str(value)
