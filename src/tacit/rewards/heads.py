@@ -7,7 +7,8 @@ part,
     s(x) = w . x + b + v . relu(W_L ... relu(W_1 x + b_1) ... + b_L),
 
 with `hidden.i.weight` (m, d_in, d_out), `hidden.i.bias` (m, 1, d_out) and `out` (M, h). m is M, or 1 where the members
-share one trunk and differ in their last layer alone.
+share one trunk and differ in their last layer alone. A head that gives each response several numbers has M * outputs
+rows in `linear`, `bias` and `out`, those of one member together, and one trunk for them; `by_output` parts the rows.
 """
 
 from __future__ import annotations
@@ -104,18 +105,29 @@ def linear(members: int, dim: int) -> Parameters:
     return {"linear": torch.zeros(members, dim), "bias": torch.zeros(members)}
 
 
+def by_output(values: Tensor, outputs: int) -> Tensor:
+    """(members * outputs, ...) as (members, ..., outputs); unchanged where there is one output."""
+    return values if outputs == 1 else values.view(-1, outputs, *values.shape[1:]).movedim(1, -1)
+
+
 def mlp(
-    members: int, dim: int, hidden: tuple[int, ...], generator: torch.Generator, *, shared_trunk: bool = False
+    members: int,
+    dim: int,
+    hidden: tuple[int, ...],
+    generator: torch.Generator,
+    *,
+    shared_trunk: bool = False,
+    outputs: int = 1,
 ) -> Parameters:
     """A perceptron with He-initialised hidden layers; the linear part and the output layer start at zero."""
-    parameters = linear(members, dim)
+    parameters = linear(members * outputs, dim)
     trunks = 1 if shared_trunk else members
     width = dim
     for i, size in enumerate(hidden):
         parameters[f"hidden.{i}.weight"] = torch.randn(trunks, width, size, generator=generator) * math.sqrt(2 / width)
         parameters[f"hidden.{i}.bias"] = torch.zeros(trunks, 1, size)
         width = size
-    parameters["out"] = torch.zeros(members, width)
+    parameters["out"] = torch.zeros(members * outputs, width)
     return parameters
 
 
@@ -131,10 +143,20 @@ def scores(parameters: Parameters, features: Tensor) -> Tensor:
 
 
 def hidden_scores(parameters: Parameters, features: Tensor) -> Tensor:
-    """The part (members, n) float32 of the hidden layers; matrix products run in the dtype of `features`.
+    """The part (members * outputs, n) float32 of the hidden layers; matrix products run in the dtype of `features`.
 
     `features` is (n, d), or (members, n, d) where every member looks at rows of its own.
     """
+    dtype, state = features.dtype, last_hidden(parameters, features)
+    out = parameters["out"].to(dtype)
+    if state.dim() == 2:
+        return (state @ out.T).T.float()
+    columns = out.view(len(state), -1, out.shape[1]).transpose(1, 2)  # (m, h, outputs)
+    return torch.bmm(state, columns).transpose(1, 2).reshape(len(out), -1).float()
+
+
+def last_hidden(parameters: Parameters, features: Tensor) -> Tensor:
+    """States of the last hidden layer: (n, h) of one trunk, else (members, n, h); `features` as in `hidden_scores`."""
     dtype = features.dtype
     state = features
     for i in range(depth(parameters)):
@@ -146,10 +168,7 @@ def hidden_scores(parameters: Parameters, features: Tensor) -> Tensor:
             state = wide.view(len(state), len(weight), -1).transpose(0, 1)
         else:
             state = torch.baddbmm(bias, state, weight).relu_()  # (m, n, h)
-    out = parameters["out"].to(dtype)
-    if state.dim() == 2:
-        return (state @ out.T).T.float()
-    return torch.bmm(state, out[:, :, None])[..., 0].float()
+    return state
 
 
 def score_in_chunks(parameters: Parameters, features: np.ndarray, chunk: int = 4096) -> np.ndarray:

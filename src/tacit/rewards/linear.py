@@ -4,7 +4,8 @@ For member m with example weights c_mi the fit minimises
 
     F_m(w, b, own) = sum_i c_mi loss_i(A w + b) / sum_i c_mi + l2 / 2 |w|^2,
 
-which for a fixed l2 is scikit-learn's logistic regression with C = 1 / (l2 * n). A pass over the features serves every
+which for a fixed l2 is scikit-learn's logistic regression with C = 1 / (l2 * n). With several outputs w is a matrix, and
+each of its rows may have a ridge of its own. A pass over the features serves every
 member at once, so ten members cost little more than one: the pass is bound by memory. The initial inverse Hessian of
 L-BFGS is that of a Gram matrix on a sample of rows, where the dimension makes that cheap; so a handful of passes is
 enough even for strongly correlated features (Nocedal and Wright 2006, algorithms 7.4 and 7.5).
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.rewards.heads import Parameters, Standardiser, empty, many_dots, weighted_rows
+from tacit.rewards.heads import Parameters, Standardiser, by_output, empty, many_dots, weighted_rows
 from tacit.rewards.objectives import Objective, Targets
 
 _PRECONDITION_UP_TO = 768
@@ -54,7 +55,7 @@ class Design:
         return Design(self.matrix[keep], None) if self.rows is None else Design(self.matrix, self.rows[keep])
 
     def scores(self, weights: Tensor, bias: Tensor) -> Tensor:
-        """(members, n, k) from weights (members, d)."""
+        """(members, n, k) from weights (members, d) and bias (members,)."""
         values = many_dots(self.matrix, weights)  # (members, r)
         if self.rows is None:
             return torch.stack([values, torch.zeros_like(values)], dim=-1)
@@ -73,22 +74,29 @@ class Design:
 
 @dataclass(frozen=True)
 class Solution:
-    """A minimum: `theta` (members, d + 1 + p) holds weights, bias and the objective's own parameters."""
+    """A minimum: `theta` (members, outputs * (d + 1) + p) holds weights, biases and the objective's own parameters."""
 
     theta: Tensor
     dim: int
+    outputs: int
     iterations: int
     gradient_norm: float
 
     @property
     def parameters(self) -> Parameters:
-        """As a head."""
-        return {"linear": self.theta[:, : self.dim].contiguous(), "bias": self.theta[:, self.dim].contiguous()}
+        """As a head: `linear` (members * outputs, d) and `bias` (members * outputs,)."""
+        weights, biases = self.theta[:, : self.outputs * self.dim], self.theta[:, self.outputs * self.dim :]
+        return {"linear": weights.reshape(-1, self.dim), "bias": biases[:, : self.outputs].reshape(-1)}
 
     @property
     def own(self) -> Tensor:
         """The objective's own parameters (members, p)."""
-        return self.theta[:, self.dim + 1 :]
+        return self.theta[:, self.outputs * (self.dim + 1) :]
+
+    def scores(self, design: Design) -> Tensor:
+        """(members, n, k), with a last axis for the outputs where there are several."""
+        head = self.parameters
+        return by_output(design.scores(head["linear"], head["bias"]), self.outputs)
 
 
 def gram_factor(matrix: Tensor, seed: int = 0) -> Tensor | None:
@@ -107,7 +115,7 @@ def minimise(
     targets: Targets,
     weights: Tensor,
     objective: Objective,
-    l2: float,
+    l2: float | Tensor,
     *,
     start: Tensor | None = None,
     gram: Tensor | None = None,
@@ -116,39 +124,41 @@ def minimise(
 ) -> Solution:
     """Minimise F for all members at once.
 
-    `weights` is (members, n). Ends when every member's largest gradient entry is below `tolerance`, or after
-    `iterations` passes. `start` warm-starts from a former `theta`.
+    `weights` is (members, n); `l2` a number, or a tensor that broadcasts to (members, outputs). Ends when every member's
+    largest gradient entry is below `tolerance`, or after `iterations` passes. `start` warm-starts from a former `theta`.
     """
-    members, dim = len(weights), design.matrix.shape[1]
+    members, dim, outputs = len(weights), design.matrix.shape[1], objective.outputs
+    wide = outputs * dim  # theta holds the weights of every output, then their biases, then the objective's own
     normal = weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
-    if start is None:
-        start = torch.zeros(members, dim + 1 + len(objective.initial))
-        start[:, dim + 1 :] = torch.tensor(objective.initial)
-    theta = start.expand(members, -1).clone()
+    shrink = torch.as_tensor(l2, dtype=torch.float32).expand(members, outputs)
+    theta = (starting_point(objective, dim, members) if start is None else start).expand(members, -1).clone()
     factor = None
     if gram is not None:
         curvature = gram if objective.name == "regression" else gram / 4
-        ridge = max(l2, 1e-4 * float(gram.diagonal().mean()))
+        ridge = max(float(shrink.min()), 1e-4 * float(gram.diagonal().mean()))
         factor = torch.linalg.cholesky(curvature + ridge * torch.eye(dim))
 
     def evaluate(point: Tensor) -> tuple[Tensor, Tensor]:
-        w, b, own = point[:, :dim], point[:, dim], point[:, dim + 1 :].clone().requires_grad_(True)
-        scores = design.scores(w, b).requires_grad_(True)
+        w, b = point[:, :wide].reshape(-1, dim), point[:, wide : wide + outputs].reshape(-1)
+        own = point[:, wide + outputs :].clone().requires_grad_(True)
+        scores = design.scores(w, b).requires_grad_(True)  # (members * outputs, n, k)
         with torch.enable_grad():
-            value = (objective.loss(scores, targets, own) * normal).sum(1)
+            value = objective.total(by_output(scores, outputs), targets, own, normal)
             wanted = [scores, own] if own.shape[1] else [scores]
             pulled = torch.autograd.grad(value.sum(), wanted)
+        shrunk = shrink.reshape(-1, 1) * w
         gradient = torch.empty_like(point)
-        gradient[:, :dim] = design.pull(pulled[0]) + l2 * w
-        gradient[:, dim] = 0.0 if objective.relative else pulled[0].sum((1, 2))
+        gradient[:, :wide] = (design.pull(pulled[0]) + shrunk).view(members, -1)
+        gradient[:, wide : wide + outputs] = 0.0 if objective.relative else pulled[0].sum((1, 2)).view(members, -1)
         if own.shape[1]:
-            gradient[:, dim + 1 :] = pulled[1]
-        return value.detach() + 0.5 * l2 * w.square().sum(1), gradient
+            gradient[:, wide + outputs :] = pulled[1]
+        return value.detach() + 0.5 * (shrunk * w).view(members, -1).sum(1), gradient
 
     def precondition(q: Tensor) -> Tensor:
         if factor is None:
             return q.clone()
-        return torch.cat([torch.cholesky_solve(q[:, :dim].T, factor).T, q[:, dim:]], dim=1)
+        solved = torch.cholesky_solve(q[:, :wide].reshape(-1, dim).T, factor).T
+        return torch.cat([solved.reshape(members, -1), q[:, wide:]], dim=1)
 
     value, gradient = evaluate(theta)
     steps: list[Tensor] = []
@@ -183,7 +193,18 @@ def minimise(
         theta, value, gradient = candidate, new_value, new_gradient
         if stuck:
             break
-    return Solution(theta, dim, passes, float(gradient.abs().max()))
+    return Solution(theta, dim, outputs, passes, float(gradient.abs().max()))
+
+
+def starting_point(objective: Objective, dim: int, members: int) -> Tensor:
+    """Where a fit starts, (members, outputs * (dim + 1) + p): at zero, or near it where zero is a saddle."""
+    wide = objective.outputs * dim
+    start = torch.zeros(members, wide + objective.outputs + len(objective.initial))
+    if objective.spread:
+        drawn = torch.randn(members, wide, generator=torch.Generator().manual_seed(0))
+        start[:, :wide] = objective.spread / dim**0.5 * drawn
+    start[:, wide + objective.outputs :] = torch.tensor(objective.initial)
+    return start
 
 
 def _two_loop(gradient: Tensor, steps: list[Tensor], changes: list[Tensor], precondition: object) -> Tensor:

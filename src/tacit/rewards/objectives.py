@@ -1,8 +1,9 @@
 """Objectives: pure functions from scores to a loss per example.
 
-`scores` has shape (members, n, k): k responses per example, in the order of `Examples.rows`. Each function returns
-losses of shape (members, n), in nats where the objective is a likelihood. `own` (members, p) holds the objective's own
-parameters, such as the width of ties; its unconstrained start is `Objective.initial`.
+`scores` has shape (members, n, k): k responses per example, in the order of `Examples.rows`; an objective with several
+`outputs` sees (members, n, k, outputs). Each function returns losses of shape (members, n), in nats where the objective
+is a likelihood. `own` (members, p) holds the objective's own parameters, such as the width of ties; its unconstrained
+start is `Objective.initial`.
 
 Sources: Bradley and Terry 1952; Rao and Kupper 1967; Davidson 1970; Plackett 1975; Luce 1959; the classification
 objective and order consistency are Sun, Shen and Ton 2024 (arXiv 2411.04991).
@@ -26,13 +27,16 @@ class Targets:
     """What people said about n examples; shapes as in `Examples`."""
 
     target: Tensor
+    """(n,), or (..., n) for an objective that knows what the axes before are."""
     ranks: Tensor
     tie: Tensor
     margin: Tensor
     label_smoothing: float = 0.0
 
     def __getitem__(self, keep: Tensor) -> Targets:
-        return Targets(self.target[keep], self.ranks[keep], self.tie[keep], self.margin[keep], self.label_smoothing)
+        return Targets(
+            self.target[..., keep], self.ranks[keep], self.tie[keep], self.margin[keep], self.label_smoothing
+        )
 
 
 def bradley_terry(scores: Tensor, targets: Targets, own: Tensor) -> Tensor:
@@ -126,6 +130,20 @@ class Objective:
     """Only differences of scores matter, so that the fit cannot know their zero."""
     logits: bool = True
     """Score differences are log-odds of preference, so that a temperature makes sense."""
+    likelihood: Callable[[Tensor, Targets, Tensor], Tensor] | None = None
+    """The likelihood that a temperature minimises, where it is not the natural one of the kind of evidence."""
+    outputs: int = 1
+    """Numbers that a head gives each response; with more than one the fit leaves zero and temperature alone."""
+    spread: float = 0.0
+    """Standard deviation of the scores that a fit starts from; more than 0 where zero is a saddle of the loss."""
+    regulariser: Callable[[Tensor, Tensor], Tensor] | None = None
+    """From scores and weights (members, n) that add up to one, (members,) nats added to the loss that is fitted, and
+    not to the loss on held-out rows."""
+
+    def total(self, scores: Tensor, targets: Targets, own: Tensor, normal: Tensor) -> Tensor:
+        """The loss (members,) that a fit minimises, under weights (members, n) that add up to one."""
+        value = (self.loss(scores, targets, own) * normal).sum(1)
+        return value if self.regulariser is None else value + self.regulariser(scores, normal)
 
 
 OBJECTIVES: dict[str, Objective] = {

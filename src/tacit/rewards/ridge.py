@@ -98,11 +98,10 @@ class Folds:
         return minimise(design, targets, weights, objective, l2, start=start, gram=gram, tolerance=1e-3)
 
     def scores(self, design: Design, solution: Solution) -> tuple[Tensor, Tensor]:
-        """Out-of-fold scores (1, m, k) and the examples (m,) that have one."""
-        head = solution.parameters
+        """Out-of-fold scores (1, m, k), or (1, m, k, outputs), and the examples (m,) that have one."""
         every = torch.arange(len(self.fold))
         scored = self.train.any(1)[self.fold].nonzero()[:, 0]
-        return design.scores(head["linear"], head["bias"])[self.fold, every][scored][None], scored
+        return solution.scores(design)[self.fold, every][scored][None], scored
 
     def loss(self, design: Design, targets: Targets, weight: Tensor, objective: Objective, solution: Solution) -> float:
         """Mean held-out loss, in nats for likelihoods."""
