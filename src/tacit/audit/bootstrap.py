@@ -50,6 +50,10 @@ class Clusters:
         counts = [len(np.unique(part[part >= 0])) for part in self._by_table().values()]
         return min(counts, default=0)
 
+    def take(self, keep: Index) -> Clusters:
+        """The clusters of some rows."""
+        return Clusters(self.factors[:, keep], self.tables)
+
     def _by_table(self) -> dict[int, Index]:
         return {
             table: np.concatenate([f for f, t in zip(self.factors, self.tables, strict=True) if t == table])

@@ -36,8 +36,7 @@ class Interval:
 
     label: str
     value: float
-    low: float | None = None
-    high: float | None = None
+    ends: Sequence[float] | None = None
     colour: int = 0
 
 
@@ -88,7 +87,7 @@ def interval_chart(
     rows: Sequence[Interval], *, title: str, x_label: str, reference: tuple[float, str] | None = None
 ) -> str:
     """Values with their intervals, one a line, beside a vertical reference (value, label)."""
-    values = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and math.isfinite(v)]
+    values = [v for row in rows for v in (row.value, *(row.ends or ())) if math.isfinite(v)]
     values += [] if reference is None else [reference[0]]
     if not values:
         raise ValueError("a chart needs at least one finite value")
@@ -107,8 +106,8 @@ def interval_chart(
     for number, row in enumerate(rows):
         y = _TOP + step * number + step / 2
         parts.append(f'<text x="{left - 10}" y="{y + 5:.1f}" text-anchor="end">{escape(_short(row.label))}</text>')
-        if row.low is not None and row.high is not None:
-            ends = f'x1="{place(row.low)}" x2="{place(row.high)}"'
+        if row.ends:
+            ends = f'x1="{place(row.ends[0])}" x2="{place(row.ends[1])}"'
             parts.append(f'<line class="whisker c{row.colour}" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
         if math.isfinite(row.value):
             parts.append(f'<circle class="dot c{row.colour}" cx="{place(row.value)}" cy="{y:.1f}" r="4.5"/>')

@@ -1,0 +1,78 @@
+"""Linear Bradley-Terry fits inside an audit: scores that no comparison had a part in, learning curves, members.
+
+All folds are members of one batched solution (`tacit.rewards.linear`), so a cross-fit costs little more than a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tacit.audit.bootstrap import Array, Index
+from tacit.rewards.examples import bootstrap_weights
+from tacit.rewards.heads import Standardiser
+from tacit.rewards.linear import Design, gram_factor, minimise
+from tacit.rewards.objectives import Targets, objective_for
+from tacit.rewards.ridge import Folds, choose_ridge
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Out-of-fold log-odds that a is preferred to b."""
+
+    delta: Array
+    """(members, n): by a fit that saw neither the comparison nor its block; NaN where no fold could be fitted."""
+    l2: float
+
+
+def cross_fit(
+    features: np.ndarray,
+    a: Index,
+    b: Index,
+    tie: Array,
+    blocks: Index,
+    *,
+    weight: Array | None = None,
+    rng: np.random.Generator,
+    shares: Sequence[float] = (1.0,),
+    members: int = 1,
+) -> list[CrossFit]:
+    """Fit on other blocks and predict, once for each share of the fitting blocks (a learning curve has several).
+
+    `features` is (items, d), `a` and `b` (n,) items with a preferred (or tied), `blocks` (n,) or (n, 2). With `members`
+    > 1 each is a bootstrap over blocks. Raises `TacitError` for a single block.
+    """
+    objective = objective_for("comparison")
+    matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    rows = torch.from_numpy(np.stack([a, b], axis=1).astype(np.int64))
+    n = len(rows)
+    design = Design.of(matrix, Standardiser.of(matrix), rows, objective)
+    targets = Targets(torch.zeros(n), torch.zeros(n, 0), torch.from_numpy(np.asarray(tie) > 0), torch.zeros(n))
+    given = torch.ones(n) if weight is None else torch.from_numpy(np.asarray(weight, dtype=np.float32))
+    pairs = blocks if blocks.ndim == 2 else np.stack([blocks, blocks], axis=1)
+    folds = Folds.of(pairs, rng, most=FOLDS)
+    gram = gram_factor(design.matrix)
+    l2, _ = choose_ridge(design, targets, given, objective, gram, pairs, rng)
+    _, codes = np.unique(pairs[:, 0], return_inverse=True)
+    place = torch.from_numpy(rng.permutation(int(codes.max()) + 1)[codes] / (codes.max() + 1))
+    made = []
+    for share in shares:
+        allowed = (place < share).float()
+        copies = torch.from_numpy(bootstrap_weights(np.stack([codes, codes], axis=1), members, rng))
+        weights = (copies[:, None] * (folds.train * allowed * given)[None]).reshape(-1, n)
+        usable = weights.sum(1, keepdim=True) > 0
+        solution = minimise(
+            design, targets, torch.where(usable, weights, given), objective, l2 / share, gram=gram, tolerance=1e-3
+        )
+        head = solution.parameters
+        scores = design.scores(head["linear"], head["bias"]).view(members, len(folds.train), n, 2)
+        of_fold = scores[:, folds.fold, torch.arange(n)]
+        known = usable.view(members, -1)[:, folds.fold]
+        delta = torch.where(known, of_fold[..., 0] - of_fold[..., 1], torch.nan)
+        made.append(CrossFit(delta.double().numpy(), l2))
+    return made
