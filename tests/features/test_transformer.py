@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from tacit.errors import FeatureError, MissingExtra
+from tacit.features import checkpoint as checkpoint_module
 from tacit.features import encoder_from_config, load_encoder
 from tacit.features import encoders as encoders_module
 from tacit.features import transformer as transformer_module
-from tacit.features.transformer import TransformerEncoder, _batches, minilm_installed
+from tacit.features.checkpoint import batches
+from tacit.features.transformer import TransformerEncoder, minilm_installed
 
 pytest.importorskip("transformers")
 
@@ -43,7 +45,7 @@ def test_a_row_does_not_depend_on_batch_order_or_neighbours(kind: str, pool: str
     assert together.dtype == np.float32
     alone = np.concatenate([model.encode([text]) for text in TEXTS])
     backwards = model.encode(TEXTS[::-1])[::-1]
-    monkeypatch.setitem(transformer_module._TOKENS_PER_BATCH, "cpu", 40)
+    monkeypatch.setitem(checkpoint_module._TOKENS_PER_BATCH, "cpu", 40)
     small_batches = model.encode(TEXTS)
     for other in (alone, backwards, small_batches):
         np.testing.assert_allclose(other, together, atol=1e-5)
@@ -124,8 +126,8 @@ def test_very_long_text_and_empty_text_give_finite_vectors(llama_folder: Path) -
 
 def test_batches_are_sorted_by_length_and_hold_the_budget() -> None:
     lengths = [3, 9, 1, 9, 4, 30]
-    batches = [batch.tolist() for batch in _batches(lengths, 18)]
-    assert batches == [[5], [1, 3], [4, 0, 2]]
+    found = [batch.tolist() for batch in batches(lengths, 18)]
+    assert found == [[5], [1, 3], [4, 0, 2]]
 
 
 def test_fingerprint_follows_weights_and_options_but_not_the_place(llama_folder: Path, tmp_path: Path) -> None:
