@@ -92,19 +92,19 @@ def interval_chart(
     if not values:
         raise ValueError("a chart needs at least one finite value")
     low, high = _padded(min(values), max(values))
-    left, step = 190, 26
-    bottom = _TOP + step * len(rows) + 8
+    left, step, top = 215, 26, _TOP + (16 if reference else 0)
+    bottom = top + step * len(rows) + 8
     place = _scale(low, high, left, _WIDTH - 20)
     parts = []
     for value in ticks(low, high):
-        parts.append(f'<line class="grid" x1="{place(value)}" x2="{place(value)}" y1="{_TOP}" y2="{bottom}"/>')
+        parts.append(f'<line class="grid" x1="{place(value)}" x2="{place(value)}" y1="{top}" y2="{bottom}"/>')
         parts.append(f'<text x="{place(value)}" y="{bottom + 18}" text-anchor="middle">{_plain(value)}</text>')
     if reference is not None:
         at = place(reference[0])
-        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
-        parts.append(f'<text x="{at}" y="{bottom + 36}" text-anchor="middle">{escape(reference[1])}</text>')
+        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{top}" y2="{bottom}"/>')
+        parts.append(f'<text x="{at}" y="{top - 5}" text-anchor="middle">{escape(reference[1])}</text>')
     for number, row in enumerate(rows):
-        y = _TOP + step * number + step / 2
+        y = top + step * number + step / 2
         parts.append(f'<text x="{left - 10}" y="{y + 5:.1f}" text-anchor="end">{escape(_short(row.label))}</text>')
         if row.ends:
             ends = f'x1="{place(row.ends[0])}" x2="{place(row.ends[1])}"'
@@ -195,5 +195,5 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def _short(text: str, most: int = 26) -> str:
+def _short(text: str, most: int = 28) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -191,7 +191,7 @@ def _by_margin(study: Study, parts: int = 4) -> list[dict[str, Any]]:
     edges = np.quantile(size, np.linspace(0, 1, parts + 1))
     if len(np.unique(edges)) < parts + 1:
         return []
-    names = ("smallest quarter of margins", "second quarter", "third quarter", "largest quarter of margins")
+    names = ("margin: smallest quarter", "second quarter", "third quarter", "margin: largest quarter")
     part = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, parts - 1)
     return [_row(study, name, part == k) for k, name in enumerate(names)]
 
@@ -200,7 +200,7 @@ def _by_agreement(study: Study) -> list[dict[str, Any]]:
     share, votes = vote_share(study)
     majority = np.maximum(share, 1 - share)
     slices = {
-        "people unanimous (3 votes or more)": (votes >= 3) & (majority == 1),
+        "people unanimous (3 or more)": (votes >= 3) & (majority == 1),
         "people mostly agree": (votes >= 3) & (majority < 1) & (majority > 0.6),
         "people split": (votes >= 3) & (majority <= 0.6),
     }

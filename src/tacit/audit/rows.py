@@ -1,0 +1,144 @@
+"""Rows to look at: probably mislabelled, most contested, most influential.
+
+What a fit that never saw a row thinks of it (`tacit.audit.crossfit`, bootstrap members) is compared with what the
+person said. How many votes are the wrong way round is estimated by the flip model
+
+    P(a preferred to b) = (1 - 2 e) sigma(a d) + e
+
+on out-of-fold log-odds d: plain noise makes votes uncertain where d is small, flips make them wrong where d is large.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tacit.audit import calibration
+from tacit.audit.bootstrap import Array, Index, interval
+from tacit.audit.crossfit import cross_fit
+from tacit.audit.sections import Finding, Section, Table
+from tacit.audit.study import Study
+from tacit.errors import TacitError
+
+MEMBERS = 10
+SHOWN = 10
+_PAIRS = 20_000
+_FLIPS = np.r_[0:0.1:0.005, 0.1:0.41:0.02]
+_SLOPES = np.geomspace(0.4, 3.0, 15)
+_WORTH_NAMING = 0.02
+"""A lower bound of the flip rate above this is a fault: a fiftieth of the votes."""
+
+
+def rows_to_look_at(study: Study) -> Section:
+    """The comparisons that a person should read first, with their row numbers."""
+    title = "Rows to look at"
+    if study.features is None:
+        return Section.missing("rows", title, "this reward has no text features, so nothing can be fitted beside it.")
+    if (study.pairs.tie == 0).sum() < 50:
+        return Section.missing("rows", title, "fewer than 50 decided comparisons.")
+    rng = study.rng(20)
+    keep = np.sort(rng.permutation(study.n)[:_PAIRS])
+    pairs = study.pairs
+    try:
+        found = cross_fit(
+            study.features,
+            pairs.a[keep],
+            pairs.b[keep],
+            pairs.tie[keep],
+            study.blocks[keep],
+            weight=pairs.weight[keep],
+            rng=rng,
+            members=MEMBERS,
+        )[0]
+    except TacitError as error:
+        return Section.missing("rows", title, str(error))
+    delta = np.nan_to_num(found.delta)
+    decided = pairs.tie[keep] == 0
+    flips = flip_rate(study, delta.mean(0), keep)
+    doubt = mislabelled_score(delta)
+    doubt[~decided] = 0.0
+    worst = np.argsort(-doubt, kind="stable")[: max(SHOWN, int(np.ceil(flips["flips"] * len(keep))))]
+    contested = np.argsort(np.abs(delta.mean(0)) / (delta.std(0, ddof=1) + 1e-9), kind="stable")
+    influence = np.abs(calibration.sigmoid(-delta.mean(0))) * np.linalg.norm(
+        study.features[pairs.a[keep]] - study.features[pairs.b[keep]], axis=1
+    )
+    influential = np.argsort(-influence, kind="stable")
+    numbers = {
+        **flips,
+        "looked_at": len(keep),
+        "mislabelled_rows": study.row[keep[worst]].tolist(),
+        "mislabelled_probability": doubt[worst].tolist(),
+        "contested_rows": study.row[keep[contested[:SHOWN]]].tolist(),
+        "influential_rows": study.row[keep[influential[:SHOWN]]].tolist(),
+    }
+    findings = []
+    if flips["flips_ci"] and flips["flips_ci"][0] > _WORTH_NAMING:
+        low, high = flips["flips_ci"]
+        findings.append(
+            Finding(
+                "mislabelled",
+                "fault",
+                f"About {flips['flips']:.0%} of the votes look the wrong way round (95% {low:.0%} to {high:.0%}): read "
+                f"rows {', '.join(map(str, numbers['mislabelled_rows'][:5]))} first.",
+                flips,
+            )
+        )
+    return Section(
+        "rows",
+        title,
+        f"{MEMBERS} bootstrap fits on other prompts vote on every comparison. Probably mislabelled: they agree against "
+        "the person; contested: they disagree with each other; influential: an unexpected vote between unlike answers.",
+        numbers,
+        (),
+        tuple(
+            Table(_shown(study, keep[order[:SHOWN]], value[order[:SHOWN]], head), caption)
+            for caption, order, value, head in (
+                ("Probably mislabelled", worst, doubt, "P(other)"),
+                ("Most contested", contested, doubt, "P(other)"),
+                ("Most influential", influential, influence, "influence"),
+            )
+        ),
+        tuple(findings),
+    )
+
+
+def mislabelled_score(delta: Array) -> Array:
+    """P(the other side is the better one), by out-of-fold log-odds (members, n) in favour of the side that was chosen:
+    the mean over members of sigma(-delta), so that members that are unsure or disagree count for little."""
+    return np.asarray(calibration.sigmoid(-delta).mean(0))
+
+
+def flip_rate(study: Study, delta: Array, keep: Index) -> dict[str, Any]:
+    """Maximum likelihood of the flip model over a grid of slopes and flip rates, with a clustered interval."""
+    decided = study.pairs.tie[keep] == 0
+    p = calibration.sigmoid(_SLOPES[None, :] * delta[:, None])  # (n, slopes)
+    likelihood = (1 - 2 * _FLIPS)[None, None, :] * p[:, :, None] + _FLIPS[None, None, :]
+    weight = (study.pairs.weight[keep] * decided)[:, None]
+    table = weight * np.log(likelihood.reshape(len(delta), -1).clip(1e-12))
+    best = int(table.sum(0).argmax())
+    result: dict[str, Any] = {"flips": float(_FLIPS[best % len(_FLIPS)]), "flips_ci": None}
+    clusters = study.clusters.take(keep)
+    if clusters.smallest >= 2:
+        sums = clusters.sums(table, min(study.resamples, 500), study.rng(21))
+        result["flips_ci"] = interval(_FLIPS[sums.argmax(1) % len(_FLIPS)])
+    return result
+
+
+def _shown(study: Study, chosen: Index, value: Array, head: str) -> list[dict[str, Any]]:
+    texts = study.items.texts
+    return [
+        {
+            "row": int(study.row[i]),
+            head: float(v),
+            "prompt": _cut(texts[study.pairs.a[i]][0], 80),
+            "preferred": _cut(texts[study.pairs.a[i]][1], 160),
+            "other": _cut(texts[study.pairs.b[i]][1], 160),
+        }
+        for i, v in zip(chosen, value, strict=True)
+    ]
+
+
+def _cut(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
