@@ -21,7 +21,9 @@ from tacit.errors import TacitError
 
 if TYPE_CHECKING:
     from tacit.evidence import Evidence
+    from tacit.rewards.contract import Reward
 
+Pessimism = Literal["none", "min", "variance", "quantile", "laplace"]
 Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
 Many = Parameter(consume_multiple=True, negative="")
 Flag = Parameter(negative="")
@@ -75,6 +77,31 @@ class Reading(Options):
         return read(source, kind=self.kind, columns=named or None, items=self.items)
 
 
+class Caution(Options):
+    """How to read the scores of a reward that is not sure."""
+
+    pessimism: Annotated[Pessimism | None, Parameter(group="Uncertainty")] = None
+    """none, min, variance or quantile of the members, or laplace: the score less its standard deviation; as saved."""
+    pessimism_strength: Annotated[float | None, Field(ge=0), Parameter(group="Uncertainty")] = None
+    """The weight of variance (0.5) and laplace (1), or the quantile (0.1)."""
+
+    run_code: Annotated[bool, Flag, Parameter(group="Safety")] = False
+    """Let checks of unit tests run the code in completions. No sandbox: give it inside a container."""
+
+    def permit(self) -> None:
+        """Allow or forbid this process to run code in completions."""
+        from tacit.rewards.verifiers.code import allow_code
+
+        allow_code(self.run_code)
+
+    def load(self, reward: Path, cache: Path | None) -> Reward:
+        """The reward in a folder, or that a YAML file describes, read so."""
+        from tacit import rewards
+
+        self.permit()
+        return rewards.load(reward, cache=cache, pessimism=self.pessimism, strength=self.pessimism_strength)
+
+
 class DemoOptions(Options):
     """Options of `tacit demo`."""
 
@@ -93,7 +120,7 @@ class CheckOptions(Reading):
     """Most rows named for each finding."""
 
 
-class FitOptions(Reading):
+class FitOptions(Reading, Caution):
     """Options of `tacit fit`."""
 
     out: Path
@@ -138,6 +165,30 @@ class FitOptions(Reading):
     """Share of labels assumed to be flipped."""
     precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group="Reward")] = "auto"
     """Matrix products of mlp."""
+    laplace: Annotated[bool, Flag, Parameter(group="Uncertainty")] = False
+    """Keep the posterior of the last layer, which --pessimism laplace reads."""
+    robust: Annotated[Literal["none", "flips", "gce", "symmetric"], Parameter(group="Robustness")] = "none"
+    """Loss for wrong labels: flips models them, gce and symmetric bound what each can cost."""
+    flip_rate: Annotated[float | None, Field(gt=0, lt=0.5), Parameter(group="Robustness")] = None
+    """Share of labels turned round, for --robust flips; learnt unless given."""
+    length_regressed: Annotated[bool, Flag, Parameter(group="Robustness")] = False
+    """Let length explain what it can while fitting, and leave its part out of the score."""
+    augment: Annotated[float, Field(ge=0, le=10), Parameter(group="Robustness")] = 0.0
+    """Comparisons to add with answers of other prompts, as a share of those given: 0.5 is half as many."""
+    cut: Annotated[Literal["auto", "newline", "paragraph", "sentence", "list"], Parameter(group="Reasoning")] = "auto"
+    """What a step of a solution is, for process; auto takes what gives the labelled steps back."""
+    aggregate: Annotated[Literal["min", "product", "last"], Parameter(group="Reasoning")] = "min"
+    """How the scores of steps become that of a solution, for process."""
+    after_error: Annotated[Literal["drop", "keep", "wrong"], Parameter(group="Reasoning")] = "drop"
+    """Steps after the first wrong one: left out (as in PRM800K), kept as labelled, or wrong as well."""
+    step_labels: Annotated[Literal["given", "hard", "soft"], Parameter(group="Reasoning")] = "given"
+    """hard or soft take them from column `continuations`: is any of them right, or the share that is."""
+    stride: Annotated[int, Field(ge=1), Parameter(group="Reasoning")] = 8
+    """Words between the prefixes that model prefix is fitted on."""
+    check: Annotated[str | None, Parameter(group="Reasoning")] = None
+    """number, latex, exact, regex, json_schema or unit_tests, for a verifier; number unless given."""
+    unknown: Annotated[float | None, Parameter(group="Reasoning")] = None
+    """Score of a verifier for prompts without a known answer; an error unless given."""
     cache: Annotated[Path | None, Parameter(group="Reward")] = None
     """Folder of encoded texts, so that none is encoded twice; the user's cache folder unless given."""
     no_cache: Annotated[bool, Flag, Parameter(group="Reward")] = False
@@ -146,12 +197,17 @@ class FitOptions(Reading):
 
 FIT_OPTIONS = (
     *("objective", "head", "members", "shared_trunk", "hidden", "l2", "weight_decay", "learning_rate", "batch_size"),
-    *("epochs", "patience", "validation", "label_smoothing", "precision", "seed"),
+    *("epochs", "patience", "validation", "label_smoothing", "precision", "laplace", "robust", "flip_rate"),
+    *("length_regressed", "augment", "seed"),
 )
 """The options of `tacit fit` that go to `tacit.rewards.fit` where they are given; a model refuses what it lacks."""
 
 
-class ScoreOptions(Reading):
+REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride", "check", "unknown")
+"""Likewise, for rewards of solutions in steps and of problems."""
+
+
+class ScoreOptions(Reading, Caution):
     """Options of `tacit score`."""
 
     out: Path
@@ -160,7 +216,7 @@ class ScoreOptions(Reading):
     """Folder of encoded texts; kept in memory only unless given."""
 
 
-class AuditOptions(Reading):
+class AuditOptions(Reading, Caution):
     """Options of `tacit audit`."""
 
     out: Path | None = None
@@ -171,7 +227,7 @@ class AuditOptions(Reading):
     """Folder of encoded texts; kept in memory only unless given."""
 
 
-class SelectOptions(Options):
+class SelectOptions(Caution):
     """Options of `tacit select`."""
 
     out: Path
@@ -298,13 +354,16 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     train, test = options.read(data), None
     if options.test_data is not None:
         test = options.read(options.test_data)
-    elif options.test:
+    elif options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
     chosen = options.model_dump(include=set(FIT_OPTIONS) & options.model_fields_set | {"seed"})
+    chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
         train, model=options.model, encoder=options.encoder, cache=cache, name=options.out.name, **chosen
     )
+    for warning in reward.report.get("warnings", ()):
+        print(f"tacit: {warning}", file=sys.stderr)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     result = {
         **metrics,
@@ -333,13 +392,12 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
     data
         File, folder or hub:owner/name of evidence; rows with `prompt` and `completion` are enough.
     """
-    from tacit import rewards
     from tacit.evidence.write import row_writer
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
     with row_writer(options.out) as write:
-        for batch in scored_rows(rewards.load(reward, cache=options.cache), options.read(data)):
+        for batch in scored_rows(options.load(reward, options.cache), options.read(data)):
             write(batch)
             rows += len(batch)
     options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
@@ -363,11 +421,10 @@ def audit(
     data
         File, folder or hub:owner/name of comparisons, rankings, outcomes or ratings.
     """
-    from tacit import rewards
     from tacit.audit.metrics import evaluate
 
     start = time.perf_counter()
-    loaded = rewards.load(reward, cache=options.cache)
+    loaded = options.load(reward, options.cache)
     metrics = evaluate(loaded, options.read(data), resamples=options.resamples, seed=options.seed)
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
@@ -388,7 +445,6 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     data
         File of candidates: rows of `prompt` and a list `completions`, or of `prompt` and `completion` sorted by prompt.
     """
-    from tacit import rewards
     from tacit.evidence.write import row_writer
     from tacit.improve import select as selection
 
@@ -396,7 +452,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     kept: list[selection.Selected] = []
     candidates = selection.read_candidates(data, gold=options.gold)
     with row_writer(options.out) as write:
-        for batch in selection.select(rewards.load(reward, cache=options.cache), candidates, n=options.n):
+        for batch in selection.select(options.load(reward, options.cache), candidates, n=options.n):
             write([choice.row() for choice in batch])
             prompts += len(batch)
             kept += batch if options.curve else []

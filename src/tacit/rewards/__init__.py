@@ -13,44 +13,113 @@ if TYPE_CHECKING:
     from tacit.evidence.records import Record
     from tacit.rewards.contract import FittedReward, Reward
     from tacit.rewards.feature_reward import FeatureReward
+    from tacit.rewards.uncertainty import How
 
 __all__ = ["FeatureReward", "fit", "load"]
 
 MODELS = {
     "scalar": "tacit.rewards.feature_reward:fit",
+    "mean_variance": "tacit.rewards.distributional:fit_mean_variance",
+    "categorical": "tacit.rewards.distributional:fit_categorical",
+    "pairwise": "tacit.rewards.pairwise:fit",
+    "process": "tacit.rewards.steps:fit",
+    "prefix": "tacit.rewards.prefixes:fit",
+    "verifier": "tacit.rewards.verifiers:fit",
 }
 """What `fit` can learn: a function from evidence and options to a `FittedReward` each."""
 
 TYPES = {
+    "language_model": "tacit.rewards.language_model:LanguageModelReward",
     "feature": "tacit.rewards.feature_reward:FeatureReward",
+    "distributional": "tacit.rewards.distributional:DistributionalReward",
+    "pairwise": "tacit.rewards.pairwise:PairwiseReward",
+    "process": "tacit.rewards.steps:ProcessReward",
+    "prefix": "tacit.rewards.prefixes:PrefixReward",
+    "verifier": "tacit.rewards.verifiers:Verifier",
+    "random": "tacit.rewards.controls:RandomReward",
+    "length": "tacit.rewards.controls:LengthReward",
+    "inverted": "tacit.rewards.controls:InvertedReward",
+    "combination": "tacit.rewards.combination:Combination",
 }
 """What `load` can read: a class with `load(folder, cache=)` for each type that a reward.json may name."""
 
+NATURAL = {"steps": "process", "problem": "verifier"}
+"""The model that `auto` takes for a kind of evidence; `scalar` for every other."""
 
-def fit(evidence: Iterable[Record], *, model: str = "scalar", **options: Any) -> FittedReward:
+
+def fit(
+    evidence: Iterable[Record],
+    *,
+    model: str = "auto",
+    pessimism: How = "none",
+    strength: float | None = None,
+    **options: Any,
+) -> FittedReward:
     """Learn a reward from evidence.
 
     `model` says what is learnt (`tacit fit --help` describes each); the options are those of its own `fit`, for
-    `scalar` the ones of `tacit.rewards.feature_reward.fit`. Raises `TacitError` for an unknown model.
+    `scalar` the ones of `tacit.rewards.feature_reward.fit`. `pessimism` and its `strength` are how the scores are read
+    (`tacit.rewards.uncertainty`); the reading is saved with the reward. Raises `TacitError` for an unknown model, and
+    where there is nothing to be pessimistic by.
     """
+    if model == "auto":
+        evidence, model = _natural(evidence)
     if model not in MODELS:
-        raise TacitError(f"no model `{model}`. Choose one of: {', '.join(MODELS)}")
+        raise TacitError(f"no model `{model}`. Choose one of: auto, {', '.join(MODELS)}")
+    if pessimism != "none" or strength is not None:
+        from tacit.rewards.uncertainty import pessimistic, require
+
+        options = require(pessimism, strength, options) if model == "scalar" else options
+        read: FittedReward = pessimistic(_named(MODELS[model])(evidence, **options), pessimism, strength)
+        return read
     learnt: FittedReward = _named(MODELS[model])(evidence, **options)
     return learnt
 
 
-def load(path: str | Path, *, cache: str | Path | None = None) -> Reward:
-    """Read a saved reward of any type; `cache` is a folder of encoded texts that it may use.
+def load(
+    path: str | Path,
+    *,
+    cache: str | Path | None = None,
+    pessimism: How | None = None,
+    strength: float | None = None,
+) -> Reward:
+    """Read a saved reward of any type, or a YAML file that describes a combination of rewards.
 
-    Raises `ArtefactError` where the folder is missing, damaged or from a newer version.
+    A folder with config.json and no reward.json is a Hugging Face checkpoint, read as a `language_model`. `cache` is a folder of encoded texts that it may use.
+
+    `pessimism` and `strength` replace the reading that was saved with it ("none" drops it). Raises `ArtefactError`
+    where the folder is missing, damaged or from a newer version, and `TacitError` where there is nothing to be
+    pessimistic by.
     """
     from tacit.artefacts import read_manifest
 
-    kind = read_manifest(path).get("type")
-    if kind not in TYPES:
-        raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
-    reward: Reward = _named(TYPES[kind]).load(path, cache=cache)
-    return reward
+    if Path(path).suffix in (".yaml", ".yml"):
+        from tacit.rewards.recipe import read_recipe
+
+        reward, saved = read_recipe(path, cache=cache), None
+    else:
+        folder = Path(path)
+        checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
+        manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
+        kind = manifest.get("type")
+        if kind not in TYPES:
+            raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
+        reward, saved = _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
+    if saved is None and pessimism is None and strength is None:
+        return reward
+    from tacit.rewards.uncertainty import read_as_saved
+
+    read: Reward = read_as_saved(reward, saved, pessimism, strength)
+    return read
+
+
+def _natural(evidence: Iterable[Record]) -> tuple[Iterable[Record], str]:
+    """The evidence, and the model that `auto` takes for its kind."""
+    kind = getattr(evidence, "kind", None)
+    if kind is None:
+        evidence = list(evidence)
+        kind = type(evidence[0]).__name__.lower() if evidence else ""
+    return evidence, NATURAL.get(kind, "scalar")
 
 
 def _named(place: str) -> Any:

@@ -41,6 +41,22 @@ class Uncertain(Protocol):
 
 
 @runtime_checkable
+class Doubting(Protocol):
+    """A reward that may know the posterior of its last layer, and with it how well a score is determined."""
+
+    @property
+    def doubts(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def score_deviation(
+        self, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and their posterior standard deviations, each (n,) float32."""
+        ...
+
+
+@runtime_checkable
 class Saved(Protocol):
     """A reward that lives in a folder."""
 
@@ -74,6 +90,33 @@ class Comparing(Protocol):
         self, prompts: Sequence[Prompt], first: Sequence[Completion], second: Sequence[Completion]
     ) -> np.ndarray:
         """Log-odds (n,) float32 that the first completion is preferred; exchanging the two changes the sign alone."""
+        ...
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A reward whose score has parts, or company, worth seeing beside it."""
+
+    def details(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, np.ndarray]:
+        """Named numbers for each row, (n,) each, under the demands that `score` meets."""
+        ...
+
+
+@runtime_checkable
+class StepLevel(Protocol):
+    """A reward that judges every step of a solution."""
+
+    def score_steps(self, prompts: Sequence[Prompt], solutions: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Scores of each step, one (steps,) float32 for each solution; step t depends on the prompt and steps 1..t."""
+        ...
+
+
+@runtime_checkable
+class PrefixLevel(Protocol):
+    """A reward that has learnt what unfinished completions are worth, as decoding that it guides needs."""
+
+    def score_prefixes(self, prompts: Sequence[Prompt], prefixes: Sequence[Completion]) -> np.ndarray:
+        """Scores (n,) float32 of unfinished completions, comparable between those of equal length."""
         ...
 
 

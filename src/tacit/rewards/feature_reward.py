@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tacit.conversation import Completion, Prompt, texts
-from tacit.errors import ArtefactError, TacitError
-from tacit.evidence.records import Record
+from tacit.errors import ArtefactError, EvidenceError, TacitError
+from tacit.evidence.augment import WARNING, augment
+from tacit.evidence.records import Comparison, Record
 from tacit.features import Encoder, FeatureStore, load_encoder
 from tacit.rewards import heads
-from tacit.rewards.examples import collect
+from tacit.rewards.examples import Examples, collect
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
+from tacit.rewards.laplace import Posterior
 from tacit.rewards.objectives import objective_for
 from tacit.rewards.options import FitOptions
+from tacit.rewards.robust import robust_objective
 from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
 
 
@@ -38,6 +42,8 @@ class FeatureReward:
     """How it was fitted: objective, options, sizes, held-out loss, temperature, seconds."""
     cache: Path | None = None
     """Folder of encoded texts, shared with the fit; None encodes what is asked and keeps nothing."""
+    posterior: Posterior | None = None
+    """Of the last layer, where the fit was asked for it (`laplace`)."""
 
     @property
     def members(self) -> int:
@@ -51,12 +57,7 @@ class FeatureReward:
 
     def score_members(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores of each member, (K, n) float32."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
-        if len(prompts) == 0:
-            return np.zeros((self.members, 0), dtype=np.float32)
-        pairs = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
-        return self.score_features(FeatureStore(self.encoder, self.cache).features(pairs))
+        return self.score_features(self._features(prompts, completions))
 
     def score_features(self, features: np.ndarray) -> np.ndarray:
         """Scores of each member, (K, n) float32, from vectors (n, d) of this reward's encoder; any float dtype."""
@@ -66,6 +67,44 @@ class FeatureReward:
             )
         return heads.score_in_chunks(self.parameters, features)
 
+    @property
+    def doubts(self) -> bool:
+        """Whether there is a posterior of the last layer."""
+        return self.posterior is not None
+
+    def score_deviation(
+        self, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and their posterior standard deviations, each (n,) float32.
+
+        The deviation is relative to the mean of the fitted responses where only differences of scores mean anything.
+        Raises `TacitError` where the fit kept no posterior.
+        """
+        features = self._features(prompts, completions)
+        deviation = self._posterior().deviations(self.parameters, features)
+        return self.score_features(features).mean(0), deviation
+
+    def difference_deviation(
+        self, prompts: Sequence[Prompt], first: Sequence[Completion], second: Sequence[Completion]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """score(first) - score(second) under the same prompts, and its posterior standard deviation, each (n,)."""
+        a, b = self._features(prompts, first), self._features(prompts, second)
+        deviation = self._posterior().deviations(self.parameters, a, b)
+        return self.score_features(a).mean(0) - self.score_features(b).mean(0), deviation
+
+    def _posterior(self) -> Posterior:
+        if self.posterior is None:
+            raise TacitError(f"reward `{self.name}` has no posterior of its last layer. Fit it again with --laplace")
+        return self.posterior
+
+    def _features(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
+        if len(prompts) != len(completions):
+            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        if len(prompts) == 0:
+            return np.zeros((0, self.parameters["linear"].shape[1]), dtype=np.float32)
+        pairs = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
+        return FeatureStore(self.encoder, self.cache).features(pairs)
+
     def save(self, folder: str | Path) -> None:
         """Write reward.json, head.safetensors and a model card, atomically; a former reward there is replaced."""
         odds = "Score differences are log-odds: P(a preferred to b) = sigma(score(a) - score(b))."
@@ -74,7 +113,7 @@ class FeatureReward:
             "feature",
             self.name,
             config=encoder_config(self.encoder) | {"members": self.members},
-            tensors=self.parameters,
+            tensors=self.parameters | (self.posterior.tensors() if self.posterior else {}),
             report=self.report,
             meaning=odds if self.report.get("kind") in ("comparison", "ranking") else "Higher is better.",
         )
@@ -86,11 +125,13 @@ class FeatureReward:
         Raises `ArtefactError` where it is missing, damaged or newer, or where its encoder is not the one it was fitted
         on any more (other weights or another version), since the scores would drift.
         """
-        manifest, parameters = open_reward(folder, "feature")
+        manifest, tensors = open_reward(folder, "feature")
+        parameters, posterior = Posterior.split(tensors)
         if "bias" not in parameters:
             raise ArtefactError(f"{folder} holds no head. Fit the reward again")
         encoder = encoder_of(manifest, folder)
-        return cls(encoder, parameters, manifest["name"], manifest["report"], None if cache is None else Path(cache))
+        where = None if cache is None else Path(cache)
+        return cls(encoder, parameters, manifest["name"], manifest["report"], where, posterior)
 
 
 def fit(
@@ -108,21 +149,52 @@ def fit(
     """
     start = time.perf_counter()
     chosen = _options(options)
-    examples = collect(evidence, getattr(evidence, "source", "memory"))
-    objective_for(examples.kind, chosen.objective)  # before an hour of encoding, not after
+    source = getattr(evidence, "source", "memory")
+    made: list[Comparison] = []
+    if chosen.augment:
+        evidence = list(evidence)
+        made = augment(_comparisons(evidence, source), chosen.augment, seed=chosen.seed, source=source)
+    examples = collect(chain(evidence, made), source)
+    said = np.arange(len(examples)) < len(examples) - len(made)
+    # Wrong options are found before an hour of encoding, not after.
+    robust_objective(objective_for(examples.kind, chosen.objective), chosen.robust, chosen.flip_rate)
     encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
     features = FeatureStore(encoder, cache).features(examples.texts)
-    fitted = fit_head(features, examples, chosen)
+    fitted = fit_head(features, examples, chosen, said=said)
     report = {
         "kind": examples.kind,
         "objective": fitted.objective.name,
         "options": asdict(chosen) | {"hidden": list(chosen.hidden)},
-        "n_train": len(examples),
+        "n_train": int(said.sum()),
+        "n_augmented": len(made),
         "n_responses": len(examples.texts),
         **fitted.report,
         "seconds": time.perf_counter() - start,
     }
-    return FeatureReward(encoder, fitted.parameters, name, report, None if cache is None else Path(cache))
+    if across := _across_prompts(examples):
+        report["warnings"] = [WARNING.format(share=across)]
+    where = None if cache is None else Path(cache)
+    return FeatureReward(encoder, fitted.parameters, name, report, where, fitted.posterior)
+
+
+def _across_prompts(examples: Examples) -> float:
+    """Share of comparisons whose two sides have different prompts."""
+    if examples.kind != "comparison":
+        return 0.0
+    _, prompt = np.unique(np.array([prompt for prompt, _ in examples.texts], dtype=object), return_inverse=True)
+    return float((prompt[examples.rows[:, 0]] != prompt[examples.rows[:, 1]]).mean())
+
+
+def _comparisons(records: Sequence[Record], source: str) -> list[Comparison]:
+    for row, record in enumerate(records, 1):
+        if not isinstance(record, Comparison):
+            raise EvidenceError(
+                f"a {type(record).__name__.lower()} cannot be augmented with answers of other prompts",
+                mend="Give comparisons, or fit without --augment",
+                source=source,
+                row=row,
+            )
+    return [record for record in records if isinstance(record, Comparison)]
 
 
 def _options(options: dict[str, Any]) -> FitOptions:

@@ -40,6 +40,16 @@ class FitOptions:
     """Share of labels assumed flipped, for the objectives that allow it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Matrix products of `mlp`; `auto` is bf16 where the processor multiplies it natively."""
+    laplace: bool = False
+    """Keep the posterior of the last layer, so that every score has a standard deviation."""
+    robust: Literal["none", "flips", "gce", "symmetric"] = "none"
+    """Loss for wrong labels, see `tacit.rewards.robust`: flips models them, gce and symmetric bound what each costs."""
+    flip_rate: float | None = None
+    """Share of labels turned round, for `robust="flips"`; learnt unless given."""
+    length_regressed: bool = False
+    """Let the length of a completion explain what it can, and leave its part out of the score."""
+    augment: float = 0.0
+    """Comparisons to add with answers of other prompts, as a share of the comparisons that people made."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,6 +59,10 @@ class FitOptions:
             ("label_smoothing", not 0 <= self.label_smoothing < 0.5),
             ("l2", self.l2 is not None and self.l2 < 0),
             ("batch_size", self.batch_size < 1),
+            ("flip_rate", self.flip_rate is not None and not 0 < self.flip_rate < 0.5),
+            ("augment", not 0 <= self.augment <= 10),
         ):
             if bad:
                 raise TacitError(f"option `{name}` is {getattr(self, name)!r}, outside its range")
+        if self.label_smoothing and self.robust != "none":
+            raise TacitError("label smoothing and a robust loss are two answers to one question. Give one of them")

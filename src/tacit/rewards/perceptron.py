@@ -18,7 +18,7 @@ from tacit.errors import TacitError
 from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights, held_out
-from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.heads import Parameters, Standardiser, by_output
 from tacit.rewards.linear import Design, Solution, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets
 from tacit.rewards.options import FitOptions
@@ -36,35 +36,38 @@ def fit_perceptron(
     targets: Targets,
     objective: Objective,
     options: FitOptions,
+    calibrating: Tensor,
 ) -> tuple[Parameters, float, dict[str, Any]]:
-    """Hidden layers beside a linear head: parameters on standardised features, the temperature, and a report."""
+    """Hidden layers beside a linear head: parameters on standardised features, the temperature, and a report.
+
+    Validation examples set the temperature with their weights in `calibrating` (n,).
+    """
     rng = np.random.default_rng(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
     dtype = torch.bfloat16 if _bf16(options.precision) else torch.float32
-    blocks = int(examples.blocks.max()) + 1
-    if blocks < 2:
-        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
-    folds = max(2, min(blocks, round(1 / options.validation)))
-    fold, train_masks = held_out(examples.blocks, folds, rng)
-    train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)
-    if len(train) == 0 or len(held) == 0:
-        raise TacitError(f"{len(examples)} examples cannot be split into fitting and validation. Give more prompts")
+    train, held = validation_split(examples, options.validation, rng)
     rows = torch.from_numpy(examples.rows)
     weight = torch.from_numpy(examples.weight)
     copies = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))  # (members, n)
     held_index, train_index = torch.from_numpy(held), torch.from_numpy(train)
 
     parameters = heads.mlp(
-        options.members, matrix.shape[1], options.hidden, generator, shared_trunk=options.shared_trunk
+        options.members,
+        matrix.shape[1],
+        options.hidden,
+        generator,
+        shared_trunk=options.shared_trunk,
+        outputs=objective.outputs,
     )
-    start = _linear_start(
+    parameters["out"].normal_(std=objective.spread / options.hidden[-1] ** 0.5, generator=generator)
+    start, l2 = _linear_start(
         matrix, standardise, examples.take(train), targets[train_index], copies[:, train_index], objective, options
     )
     parameters |= start.parameters
     own = start.own.clone()
     inputs = standardise(matrix, dtype)
     base = heads.score_in_chunks(standardise.fold(start.parameters), matrix.numpy())
-    scorer = Scorer(inputs, torch.from_numpy(base), parameters)
+    scorer = Scorer(inputs, torch.from_numpy(base), parameters, objective.outputs)
     learned = {name: t for name, t in parameters.items() if name not in ("linear", "bias")} | {"own": own}
     optimiser = AdamW(learned, options.weight_decay)
     batch = int(min(options.batch_size, max(16, len(train) // 40)))
@@ -79,12 +82,15 @@ def fit_perceptron(
 
     def held_out_loss(scores: Tensor) -> float:
         with torch.no_grad():
-            scores = scores.mean(0, keepdim=True)
-            losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True))[0]
+            together = objective.outputs == 1  # the outputs of different members may not be averaged
+            if together:
+                scores = scores.mean(0, keepdim=True)
+            losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True) if together else own).mean(0)
         return float((losses * weight[held_index]).sum() / weight[held_index].sum())
 
     # The output layer starts at zero: before the first step the linear part is all there is.
-    best_loss, waited = held_out_loss(scorer.base[:, rows[held_index].clamp_min(0)]), 0
+    start_scores = by_output(scorer.base[:, rows[held_index].clamp_min(0)], objective.outputs)
+    best_loss, waited = held_out_loss(start_scores), 0
     best = {k: t.detach().clone() for k, t in learned.items()}
     history = [{"epoch": 0.0, "held_out_loss": best_loss}]
     step = 0
@@ -99,7 +105,7 @@ def fit_perceptron(
             index = train_index[index]  # (members or 1, b)
             scores = scorer(rows[index], distinct=distinct)
             share = real * (copies[:, index[0]] if len(index) == 1 else copies.gather(1, index))
-            loss = (objective.loss(scores, targets[index], own) * share).sum(1) / share.sum(1).clamp_min(1e-12)
+            loss = objective.total(scores, targets[index], own, share / share.sum(1, keepdim=True).clamp_min(1e-12))
             optimiser.step(loss.sum(), options.learning_rate * scale)
             step += 1
             if i + 1 not in (steps // 2, steps):
@@ -119,8 +125,10 @@ def fit_perceptron(
     parameters.update(best)
     with torch.no_grad():
         validation = scorer(rows[held_index][None], distinct=distinct).mean(0, keepdim=True)
-    temperature = temperature_of(validation, targets[held_index], weight[held_index], objective)
+    counted = calibrating[held_index] if calibrating[held_index].any() else weight[held_index]
+    temperature = temperature_of(validation, targets[held_index], counted, objective, own.mean(0, keepdim=True))
     report = {
+        "l2": l2,
         "held_out_loss": best_loss,
         "history": history,
         "epochs": epochs,
@@ -133,6 +141,22 @@ def fit_perceptron(
     return parameters, temperature, report
 
 
+def validation_split(examples: Examples, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the examples to fit and of those to stop by, which share no block; about `share` are the latter.
+
+    Raises `TacitError` where either would be empty.
+    """
+    blocks = int(examples.blocks.max()) + 1
+    if blocks < 2:
+        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
+    folds = max(2, min(blocks, round(1 / share)))
+    fold, train_masks = held_out(examples.blocks, folds, rng)
+    train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)
+    if len(train) == 0 or len(held) == 0:
+        raise TacitError(f"{len(examples)} examples cannot be split into fitting and validation. Give more prompts")
+    return train, held
+
+
 def _linear_start(
     matrix: Tensor,
     standardise: Standardiser,
@@ -141,15 +165,16 @@ def _linear_start(
     weights: Tensor,
     objective: Objective,
     options: FitOptions,
-) -> Solution:
-    """A roughly solved linear head: the hidden layers then learn only what it leaves over, and overfit far less."""
+) -> tuple[Solution, float]:
+    """A roughly solved linear head, and its ridge: the hidden layers then learn only what it leaves over, and overfit
+    far less."""
     design = Design.of(matrix, standardise, torch.from_numpy(examples.rows), objective)
     gram = gram_factor(design.matrix, options.seed)
     l2 = options.l2
     if l2 is None:
         weight, rng = torch.from_numpy(examples.weight), np.random.default_rng(options.seed)
         l2, _ = choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng)
-    return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3)
+    return minimise(design, targets, weights, objective, l2, gram=gram, tolerance=1e-3), l2
 
 
 @dataclass
@@ -158,22 +183,27 @@ class Scorer:
 
     inputs: Tensor
     base: Tensor
-    """(members, u) scores of the linear part."""
+    """(members * outputs, u) scores of the linear part."""
     parameters: Parameters
+    outputs: int = 1
     buffer: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __call__(self, rows: Tensor, *, distinct: bool) -> Tensor:
-        """(members, n, k) of the responses in `rows` (members or 1, n, k), each distinct response of a member computed
-        once where asked."""
+        """(members, n, k), with a last axis for several outputs, of the responses in `rows` (members or 1, n, k), each
+        distinct response of a member computed once where asked."""
         flat = rows.clamp_min(0).flatten(1)
         wanted, inverse = _distinct(flat) if distinct else (flat, None)
         if len(wanted) == 1:
             values = self.base.index_select(1, wanted[0]) + self._hidden(wanted[0])
         else:
-            values = self.base.gather(1, wanted) + self._hidden(wanted)
+            values = self.base.gather(1, self._every(wanted)) + self._hidden(wanted)
         if inverse is not None:
-            values = values.gather(1, inverse.expand(len(values), -1))
-        return values.view(len(values), *rows.shape[1:])
+            values = values.gather(1, self._every(inverse).expand(len(values), -1))
+        return by_output(values.view(len(values), *rows.shape[1:]), self.outputs)
+
+    def _every(self, index: Tensor) -> Tensor:
+        """The rows that each member looks at, for each of its outputs."""
+        return index if len(index) == 1 or self.outputs == 1 else index.repeat_interleave(self.outputs, 0)
 
     def _hidden(self, wanted: Tensor) -> Tensor:
         flat, dim = wanted.reshape(-1), self.inputs.shape[1]

@@ -11,6 +11,7 @@ from tacit.conversation import Completion, Prompt
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison, Evidence, Ranking, Record
 from tacit.rewards.contract import Reward, Uncertain
+from tacit.rewards.uncertainty import Pessimistic
 
 Row = dict[str, Any]
 
@@ -23,6 +24,9 @@ def member_scores(
     reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores (n,) and, where the reward has several members, each member's (members, n); the text is encoded once."""
+    if isinstance(reward, Pessimistic):
+        scores, found = reward.score_with_members(prompts, completions)
+        return scores, found if found is not None and len(found) > 1 else None
     if isinstance(reward, Uncertain):
         members = reward.score_members(prompts, completions)
         return members.mean(0), members if len(members) > 1 else None
