@@ -133,8 +133,9 @@ class FitOptions(Reading, Caution):
     """What must not be on both sides of the split."""
     resamples: Annotated[int, Field(ge=10)] = 1000
     """Bootstrap draws behind each interval."""
-    model: Annotated[str, Parameter(group="Reward")] = "scalar"
-    """scalar: one score, the default."""
+    model: Annotated[str, Parameter(group="Reward")] = "auto"
+    """auto: scalar, but process for steps and verifier for problems; scalar: one score; process: a score for each step
+    of a solution; prefix: a score for unfinished completions; verifier: the answers of problems, checked by a rule."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
@@ -207,6 +208,17 @@ REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride",
 """Likewise, for rewards of solutions in steps and of problems."""
 
 
+class CombineOptions(Reading, Caution):
+    """Options of `tacit combine`."""
+
+    out: Path
+    """Folder for the reward; a reward that is there already is replaced."""
+    data: str | None = None
+    """Evidence to measure the mean and spread of parts on, for the scales z and log_sigmoid."""
+    cache: Path | None = None
+    """Folder of encoded texts; kept in memory only unless given."""
+
+
 class ScoreOptions(Reading, Caution):
     """Options of `tacit score`."""
 
@@ -240,6 +252,17 @@ class SelectOptions(Caution):
     """Column of the true reward."""
     cache: Path | None = None
     """Folder of encoded texts; kept in memory only unless given."""
+
+
+class ExportOptions(Options):
+    """Options of `tacit export`."""
+
+    out: Path
+    """Folder for the checkpoint; one that is there already is replaced."""
+    to: Literal["hf"] = "hf"
+    """hf: what AutoModelForSequenceClassification reads."""
+    form: Literal["auto", "stock", "custom"] = "auto"
+    """stock: a class of transformers itself; custom: one whose code lies in the folder; auto: stock where it can be."""
 
 
 class BenchOptions(Options):
@@ -351,13 +374,14 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
 
     terminal.require_free(options.out, "reward.json")
     start = time.perf_counter()
+    options.permit()
     train, test = options.read(data), None
     if options.test_data is not None:
         test = options.read(options.test_data)
     elif options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
-    chosen = options.model_dump(include=set(FIT_OPTIONS) & options.model_fields_set | {"seed"})
+    chosen = options.model_dump(include=set(FIT_OPTIONS + REASONING_OPTIONS) & options.model_fields_set | {"seed"})
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
         train, model=options.model, encoder=options.encoder, cache=cache, name=options.out.name, **chosen
@@ -379,6 +403,28 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         write_json(folder / "metrics.json", terminal.finite(result))
         options.keep(folder / "config.yaml", data=data)
     options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
+
+
+@app.command
+def combine(recipe: Path, *, options: Annotated[CombineOptions, Parameter(name="*")]) -> None:
+    """A YAML file of rewards (sums, gates, vetoes, verifiers) as one folder that needs no other.
+
+    Parameters
+    ----------
+    recipe
+        YAML file that describes the reward; score, audit and select take it as it is, too.
+    """
+    from tacit.artefacts import write_json
+    from tacit.rewards.recipe import combined
+
+    terminal.require_free(options.out, "reward.json")
+    reward, result = combined(
+        options.load(recipe, options.cache), None if options.data is None else options.read(options.data)
+    )
+    reward.save(options.out)
+    write_json(options.out / "metrics.json", terminal.finite(result))
+    options.keep(options.out / "config.yaml", recipe=recipe)
+    options.show(result, result["parts"], f"Reward in {options.out}")
 
 
 @app.command
@@ -464,6 +510,26 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
         options.show(result, selection.curve_rows(curve), f"Best of n over {prompts} prompts, true reward")
     else:
         options.show(result, [{key: value for key, value in result.items() if key != "curve"}])
+
+
+@app.command
+def export(reward: Path, *, options: Annotated[ExportOptions, Parameter(name="*")]) -> None:
+    """A reward as a checkpoint for other programs, with equal scores.
+
+    Parameters
+    ----------
+    reward
+        Folder of a reward on a transformer's features (minilm or hf:PATH), or of a language model.
+    """
+    from tacit import rewards
+    from tacit.rewards.export import to_hf
+
+    start = time.perf_counter()
+    terminal.require_free(options.out, "config.json")
+    result = to_hf(rewards.load(reward), options.out, form=options.form)
+    result |= {"out": str(options.out), "seconds": time.perf_counter() - start}
+    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward)
+    options.show(result, [result])
 
 
 @app.command

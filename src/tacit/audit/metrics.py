@@ -48,18 +48,22 @@ class _Rows(Protocol):
 
 
 def evaluate(reward: Reward, evidence: _Rows, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Metrics of `reward` on `evidence` (comparison, ranking, outcome or rating), as a JSON-ready dictionary.
+    """Metrics of `reward` on `evidence` (comparison, ranking, outcome, rating or steps), as a JSON-ready dictionary.
 
     `X_ci` is the 95% interval of `X`. A metric that the evidence cannot give is None. Columns `gold_chosen` and
     `gold_rejected` of a comparison hold a gold score; order consistency and Spearman are then measured against it.
 
     Raises `EvidenceError` for kinds that do not say which completion is better, and for empty evidence.
     """
+    if evidence.kind == "steps":
+        from tacit.audit.steps import evaluate_steps
+
+        return evaluate_steps(reward, evidence, resamples=resamples, seed=seed)
     measure = {"comparison": _comparisons, "ranking": _comparisons, "outcome": _outcomes, "rating": _ratings}
     if evidence.kind not in measure:
         raise EvidenceError(
             f"evidence of kind {evidence.kind} does not say which completion is better",
-            mend="Audit with comparisons, rankings, outcomes or ratings.",
+            mend="Audit with comparisons, rankings, outcomes, ratings or steps.",
             source=evidence.source,
         )
     result = measure[evidence.kind](reward, evidence, evidence.source, resamples, np.random.default_rng(seed))

@@ -80,6 +80,8 @@ LAYOUTS: tuple[Layout, ...] = (
     _layout("repeated_prompt", "comparison", "prompt chosen rejected", m.implicit_prompt, m.repeats_prompt),
     _layout("preference", "comparison", "prompt chosen rejected"),
     _layout("steps", "steps", "prompt completions labels"),
+    _layout("continuations", "steps", "prompt completions continuations", m.continuations),
+    _layout("answers", "outcome", "prompt completions labels", m.answers),
     _layout("ranking", "ranking", "prompt completions ranks"),
     _layout("outcome", "outcome", "prompt completion label"),
     _layout("rating", "rating", "prompt completion score"),

@@ -358,6 +358,28 @@ def oasst_demonstrations(row: Row) -> Rows:
     ]
 
 
+def continuations(row: Row) -> Rows:
+    """Steps labelled by sampled continuations: a step is right where any continuation of it reached the answer."""
+    given = row["continuations"]
+    if not isinstance(given, list) or not all(isinstance(of_step, list) and of_step for of_step in given):
+        raise Misfit(
+            "`continuations` is not a list of lists",
+            "Give for each step whether its continuations were right, as [[true, false], [false, false]]",
+            "continuations",
+            value=given,
+        )
+    return [{**row, "labels": [any(of_step) for of_step in given]}]
+
+
+def answers(row: Row) -> Rows:
+    """Several answers of one prompt, each right or wrong: one outcome for each."""
+    completions, labels = row["completions"], row["labels"]
+    if not isinstance(completions, list) or not isinstance(labels, list) or len(completions) != len(labels):
+        raise Misfit("`completions` and `labels` do not match", "Give one label for each completion", "labels")
+    kept = _without(row, "completions", "labels")
+    return [{**kept, "completion": c, "label": label} for c, label in zip(completions, labels, strict=True)]
+
+
 # --- demonstrations and problems ---
 
 

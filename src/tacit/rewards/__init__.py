@@ -37,9 +37,11 @@ TYPES = {
     "prefix": "tacit.rewards.prefixes:PrefixReward",
     "verifier": "tacit.rewards.verifiers:Verifier",
     "random": "tacit.rewards.controls:RandomReward",
-    "length": "tacit.rewards.controls:LengthReward",
+    "length_control": "tacit.rewards.controls:LengthReward",
     "inverted": "tacit.rewards.controls:InvertedReward",
-    "combination": "tacit.rewards.combination:Combination",
+    "sum": "tacit.rewards.combination:WeightedSum",
+    "gate": "tacit.rewards.combination:Gate",
+    "veto": "tacit.rewards.combination:Veto",
 }
 """What `load` can read: a class with `load(folder, cache=)` for each type that a reward.json may name."""
 
@@ -85,7 +87,8 @@ def load(
 ) -> Reward:
     """Read a saved reward of any type, or a YAML file that describes a combination of rewards.
 
-    A folder with config.json and no reward.json is a Hugging Face checkpoint, read as a `language_model`. `cache` is a folder of encoded texts that it may use.
+    A folder with config.json and no reward.json is a Hugging Face checkpoint, read as a `language_model`. `cache` is a
+    folder of encoded texts that it may use.
 
     `pessimism` and `strength` replace the reading that was saved with it ("none" drops it). Raises `ArtefactError`
     where the folder is missing, damaged or from a newer version, and `TacitError` where there is nothing to be

@@ -93,10 +93,7 @@ def check_reward(
     demand(
         "a conversation scores as the same two strings",
         "Render text with tacit.conversation",
-        lambda: _difference(
-            reward.score([[{"role": "user", "content": "Hello"}]], [[{"role": "assistant", "content": "Hi"}]]),
-            reward.score(["Hello"], ["Hi"]),
-        ),
+        lambda: _conversation(reward, examples),
     )
     if isinstance(reward, Uncertain):
         members = reward.score_members(prompts, completions)
@@ -137,6 +134,14 @@ def _shape(scores: np.ndarray, n: int) -> str:
         return f"got shape {scores.shape} and dtype {scores.dtype} for {n} rows"
     bad = np.flatnonzero(~np.isfinite(scores))
     return f"row {bad[0]} is {scores[bad[0]]}" if len(bad) else ""
+
+
+def _conversation(reward: Reward, examples: Sequence[tuple[Prompt, Completion]]) -> str:
+    """The first examples of two texts as messages, since a verifier knows no other prompts."""
+    both = [(p, c) for p, c in examples if isinstance(p, str) and isinstance(c, str) and p][:2]
+    asked = [[{"role": "user", "content": prompt}] for prompt, _ in both]
+    said = [[{"role": "assistant", "content": completion}] for _, completion in both]
+    return _difference(reward.score(asked, said), reward.score([p for p, _ in both], [c for _, c in both]))
 
 
 def _difference(scores: np.ndarray, base: np.ndarray) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
 from tacit.conversation import RENDERING
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 TENSORS = "head.safetensors"
 
 
+class Part(Protocol):
+    """What saves itself in a folder: a reward that another is made of, say."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder."""
+        ...
+
+
 def save_reward(
     folder: str | Path,
     kind: str,
@@ -26,13 +34,15 @@ def save_reward(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None = None,
     texts: Mapping[str, str] | None = None,
+    parts: Mapping[str, Part] | None = None,
     report: Mapping[str, Any] | None = None,
     meaning: str = "Higher is better.",
 ) -> None:
     """Write a reward of type `kind` atomically; a former reward there is replaced.
 
-    `config` is what its `load` needs beside the tensors, `texts` are further files by name (LightGBM's trees, say), and
-    `meaning` says on the model card what a score is. Raises `ArtefactError` where the folder holds anything else.
+    `config` is what its `load` needs beside the tensors, `texts` are further files by name (LightGBM's trees, say),
+    `parts` what else saves itself, in folders inside, and `meaning` says on the model card what a score is. Raises
+    `ArtefactError` where the folder holds anything else.
     """
     from safetensors.torch import save_file
 
@@ -52,6 +62,8 @@ def save_reward(
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary / TENSORS)
         for file, text in (texts or {}).items():
             (temporary / file).write_text(text, "utf-8")
+        for place, part in (parts or {}).items():
+            part.save(temporary / place)
         write_json(temporary / "reward.json", manifest)
         (temporary / "README.md").write_text(_model_card(manifest, meaning), "utf-8")
 

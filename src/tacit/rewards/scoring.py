@@ -60,7 +60,7 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
     scores_of = _KINDS[evidence.kind]
     done = 0
     for records in evidence.batches(size):
-        pairs = [_pairs(record) for record in records]
+        pairs = [responses(record) for record in records]
         prompts = [prompt for pair in pairs for prompt, _ in pair]
         completions = [completion for pair in pairs for _, completion in pair]
         mean, members = member_scores(reward, prompts, completions)
@@ -82,7 +82,8 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
         yield rows
 
 
-def _pairs(record: Any) -> list[tuple[Prompt, Completion]]:
+def responses(record: Any) -> list[tuple[Prompt, Completion]]:
+    """The (prompt, completion) pairs of a record; of a comparison the chosen side first."""
     match record:
         case Comparison():
             other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
