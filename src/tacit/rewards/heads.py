@@ -107,7 +107,7 @@ def linear(members: int, dim: int) -> Parameters:
 
 def by_output(values: Tensor, outputs: int) -> Tensor:
     """(members * outputs, ...) as (members, ..., outputs); unchanged where there is one output."""
-    return values if outputs == 1 else values.view(-1, outputs, *values.shape[1:]).movedim(1, -1)
+    return values if outputs == 1 else values.view(len(values) // outputs, outputs, *values.shape[1:]).movedim(1, -1)
 
 
 def mlp(

@@ -130,7 +130,10 @@ def minimise(
     members, dim, outputs = len(weights), design.matrix.shape[1], objective.outputs
     wide = outputs * dim  # theta holds the weights of every output, then their biases, then the objective's own
     normal = weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
-    shrink = torch.as_tensor(l2, dtype=torch.float32).expand(members, outputs)
+    shrink = torch.as_tensor(l2, dtype=torch.float32) * torch.tensor(objective.penalties or (1.0,))
+    shrink = shrink.expand(members, outputs)
+    biased = torch.full((outputs,), float(not objective.relative))
+    biased[list(objective.unbiased)] = 0.0
     theta = (starting_point(objective, dim, members) if start is None else start).expand(members, -1).clone()
     factor = None
     if gram is not None:
@@ -149,7 +152,7 @@ def minimise(
         shrunk = shrink.reshape(-1, 1) * w
         gradient = torch.empty_like(point)
         gradient[:, :wide] = (design.pull(pulled[0]) + shrunk).view(members, -1)
-        gradient[:, wide : wide + outputs] = 0.0 if objective.relative else pulled[0].sum((1, 2)).view(members, -1)
+        gradient[:, wide : wide + outputs] = pulled[0].sum((1, 2)).view(members, -1) * biased
         if own.shape[1]:
             gradient[:, wide + outputs :] = pulled[1]
         return value.detach() + 0.5 * (shrunk * w).view(members, -1).sum(1), gradient

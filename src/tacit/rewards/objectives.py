@@ -136,6 +136,10 @@ class Objective:
     """Numbers that a head gives each response; with more than one the fit leaves zero and temperature alone."""
     spread: float = 0.0
     """Standard deviation of the scores that a fit starts from; more than 0 where zero is a saddle of the loss."""
+    unbiased: tuple[int, ...] = ()
+    """Outputs whose bias stays zero."""
+    penalties: tuple[float, ...] = ()
+    """The ridge of each output as a multiple of the fit's; 1 unless given."""
     regulariser: Callable[[Tensor, Tensor], Tensor] | None = None
     """From scores and weights (members, n) that add up to one, (members,) nats added to the loss that is fitted, and
     not to the loss on held-out rows."""

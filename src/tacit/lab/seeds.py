@@ -1,0 +1,42 @@
+"""Repetition: the same experiment under several seeds, as means with 95% intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tacit.progress import track
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, list[float]]:
+    """The mean and its 95% interval by Student's t over seeds."""
+    from scipy.stats import t
+
+    sample = np.asarray(values, dtype=np.float64)
+    half = float(t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    mean = float(sample.mean())
+    return mean, [mean - half, mean + half]
+
+
+def repeat(once: Callable[[int], list[dict[str, Any]]], seeds: int, seed: int, title: str) -> list[dict[str, Any]]:
+    """Run `once(seed)` for `seeds` seeds from `seed` on, and join the rows that they have in common.
+
+    Each run gives the same rows in the same order. Their numbers become the mean and `X_ci`; a truth value becomes how
+    often it was true; texts stay.
+    """
+    runs = [once(s) for s in track(range(seed, seed + seeds), title, seeds)]
+    joined = []
+    for rows in zip(*runs, strict=True):
+        row: dict[str, Any] = {}
+        for key, first in rows[0].items():
+            values = [own[key] for own in rows]
+            if isinstance(first, bool):
+                row[key] = f"{sum(values)} of {len(values)}"
+            elif isinstance(first, int | float):
+                row[key], row[f"{key}_ci"] = mean_interval(values)
+            else:
+                row[key] = first
+        joined.append(row)
+    return joined
