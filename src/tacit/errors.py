@@ -39,7 +39,7 @@ class EvidenceError(TacitError):
             if part
         )
         shown = "" if value is _ABSENT else f" (found {_shorten(value)})"
-        super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend}")
+        super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend.rstrip('.')}")
 
 
 class FeatureError(TacitError):

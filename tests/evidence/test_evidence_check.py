@@ -138,6 +138,25 @@ def test_prompts_shared_with_other_evidence() -> None:
     assert apart.statistics["leaked_records"] == 0
 
 
+def test_the_prompt_of_the_rejected_side_leaks_too() -> None:
+    mine = [pair(1, rejected_prompt="p8"), pair(2, rejected_prompt="p9"), pair(3), pair(4, rejected_prompt="p4")]
+    theirs = Evidence.from_records([pair(8), pair(20, rejected_prompt="p3")], source="train.jsonl")
+    result = report(*mine, against=theirs)
+    assert found(result, "leakage").rows == [1, 3]  # p8 is in theirs; p3 is on a rejected side there
+    assert result.statistics["prompts"] == 6  # p1, p8, p2, p9, p3, p4
+    assert found(
+        report(pair(9, prompt=""), pair(7, prompt="", rejected_prompt="p8"), against=theirs), "leakage"
+    ).rows == [2]
+
+
+def test_rows_of_the_other_evidence_that_are_no_records_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"prompt": "p1", "chosen": "a", "rejected": "b"}) + "\n{torn\n")
+    result = report(pair(0), pair(2), against=read(path))
+    assert (found(result, "against_broken").level, found(result, "against_broken").rows) == ("warning", [2])
+    assert result.ok
+
+
 def test_answers_of_promptless_comparisons_leak() -> None:
     other = Evidence.from_records([Comparison(chosen="a", rejected="b")])
     result = report(Comparison(chosen="c", rejected="d"), Comparison(chosen="e", rejected="a"), against=other)
@@ -148,6 +167,9 @@ def test_answers_of_promptless_comparisons_leak() -> None:
     "records",
     [
         [pair(i, tie=True) for i in range(3)],
+        [pair(i, rejected=f"good{i}") for i in range(3)],
+        [pair(i, weight=0) for i in range(3)],
+        [pair(0, tie=True), pair(1, weight=0), pair(2, rejected="good2")],
         [Outcome(prompt=f"p{i}", completion="c", label=True) for i in range(3)],
         [Rating(prompt=f"p{i}", completion="c", score=3) for i in range(3)],
         [Ranking(prompt=f"p{i}", completions=["a", "b"], ranks=[1, 1]) for i in range(3)],
@@ -162,7 +184,8 @@ def test_one_class_only(records: list[Any]) -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        [pair(0, tie=True), pair(1)],
+        [pair(0, tie=True), pair(1), pair(2, weight=0)],
+        [pair(0, rejected="good0", rejected_prompt="p1")],
         [Outcome(prompt="p", completion=f"c{i}", label=i == 1) for i in range(3)],
         [Rating(prompt=f"p{i}", completion="c", score=i) for i in range(3)],
         [Rating(prompt=f"p{i}", completion="c", score={"a": i, "b": None}) for i in range(3)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,75 @@ def test_files_that_cannot_be_read(content: str, name: str, message: str, tmp_pa
     path.write_text(content)
     with pytest.raises(EvidenceError, match=message):
         read(path)
+
+
+def many(path: Path) -> Path:
+    """A Parquet or Arrow file of 4,000 comparisons."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: [f"{name} {i * 7919 % 4001}" for i in range(4000)] for name in ("prompt", "chosen", "rejected")}
+    table = pyarrow.table(columns)
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+    else:
+        with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("a.parquet", lambda data: data[: len(data) // 2], "not a Parquet file, or not a whole one"),
+        ("a.parquet", lambda data: data[:200] + b"\xff" * 4000 + data[4200:], "not a Parquet file, or not a whole one"),
+        ("a.arrow", lambda data: data[: len(data) // 2], "not an Arrow file, or not a whole one"),
+        ("a.arrow", lambda data: b"", "not an Arrow file, or not a whole one"),
+    ],
+)
+def test_damaged_columns(name: str, spoil: Callable[[bytes], bytes], message: str, tmp_path: Path) -> None:
+    path = many(tmp_path / name)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(EvidenceError, match=f"{name}: {message} .*Write or download it again$"):
+        list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset_dict.json", "{torn", r"dataset_dict.json: not as `datasets` writes it"),
+        ("dataset_dict.json", '{"splits": []}', r"dataset_dict.json: .*`splits` lists nothing"),
+        ("dataset_dict.json", '{"splits": ["train"]}', r"train: there is no such file or folder"),
+        ("dataset_dict.json", '{"splits": ["a", "b"]}', r"the folder holds the splits a, b. Give one, as .*a$"),
+        ("state.json", '{"other": 1}', r"state.json: not as `datasets` writes it \(KeyError: '_data_files'\)"),
+        ("state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', r"gone.arrow: there is no such file"),
+    ],
+)
+def test_damaged_dataset_folders(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(EvidenceError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.jsonl.gz"])
+def test_text_that_is_not_utf8_is_placed(name: str, tmp_path: Path) -> None:
+    line = "p,c,r\n" if ".csv" in name else "p\tc\tr\n" if ".tsv" in name else json.dumps(GOOD) + "\n"
+    head = "prompt,chosen,rejected\n".replace(",", "\t" if ".tsv" in name else ",") if ".jsonl" not in name else line
+    data = (head + line * 5000).encode() + line.encode().replace(b"c", b"caf\xe9") + line.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(EvidenceError, match=rf"{name}, row 5002: the text is not UTF-8. Save the file as UTF-8"):
+        list(read(tmp_path / name))
+
+
+def test_names_that_say_no_type(tmp_path: Path) -> None:
+    (tmp_path / "votes").write_text("{}")
+    with pytest.raises(
+        EvidenceError, match=r"votes: the name has no ending that tells the type of file. Give JSON lines"
+    ):
+        read(tmp_path / "votes")
+    pytest.importorskip("datasets")
+    with pytest.raises(EvidenceError, match=r"hub:: no dataset is named. Give hub:owner/name"):
+        read("hub:")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -1,28 +1,21 @@
 """What is wrong with data: which rows, why, and how to mend it.
 
-One pass over the evidence in bounded memory: each record leaves a few 64-bit hashes and numbers (57 bytes),
-and its text is gone with the batch. Hashes are Python's own of the rendered text, good within one process; by the
-birthday bound the probability that any two of 5 million distinct texts collide is under 1e-6.
+One pass over the evidence in bounded memory: each record leaves a few hashes and numbers (`tacit.evidence.columns`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tacit.conversation import completion_text, prompt_text
 from tacit.errors import EvidenceError
+from tacit.evidence.columns import EMPTY_PROMPT, NOBODY, WEIGHTLESS, Columns, Ints, distinct, ints
 from tacit.evidence.dataset import Evidence
-from tacit.evidence.records import Comparison, Outcome, Ranking, Rating, Record, Steps
 
-Ints = npt.NDArray[np.int64]
 _IMBALANCE = 0.05
-_NOBODY = 0
-_EMPTY_PROMPT = hash("")
 
 
 @dataclass(frozen=True)
@@ -86,11 +79,13 @@ class Report:
 def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 20) -> Report:
     """Everything that is wrong with `evidence`; with `against`, also the prompts that both hold.
 
-    Errors: rows that are no records (each, grouped by reason), one class only, prompts shared with `against`. Warnings:
-    repeated records, chosen equal to rejected, empty answers, votes that contradict each other, and an answer length
-    that decides the votes. `limit` bounds the rows and examples listed per finding; counts are always complete.
+    Errors: rows that are no records (each, grouped by reason), one class only (every comparison a tie, between equal
+    answers or without weight counts as that), prompts shared with `against`, on either side of a comparison of two
+    prompts. Warnings: repeated records, chosen equal to rejected, empty answers, votes that contradict each other, an
+    answer length that decides the votes, and rows of `against` that are no records. `limit` bounds the rows and
+    examples listed per finding; counts are always complete.
     """
-    columns = _Columns()
+    columns = Columns()
     broken: dict[tuple[str, str | None], list[EvidenceError]] = {}
     counts: dict[tuple[str, str | None], int] = {}
     skipped = n = 0
@@ -121,7 +116,7 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
         "records": n,
         "broken": sum(counts.values()),
         "rows_without_record": skipped,
-        "prompts": _distinct(table["prompt"]),
+        "prompts": distinct(np.concatenate([table["prompt"], table["prompt_2"]])),
         **_values(evidence.kind, table),
     }
     if n:
@@ -146,127 +141,14 @@ def _group(fault: EvidenceError) -> tuple[str, str | None]:
     return reason, fault.column
 
 
-class _Columns:
-    """Numbers of each record, gathered by batch in growing buffers: one array (records,) per name."""
-
-    _TYPES: ClassVar[dict[str, str]] = {
-        "row": "int64",
-        "prompt": "int64",
-        "first": "int64",
-        "second": "int64",
-        "person": "int64",
-        "outcome": "int64",
-        "length": "int32",
-        "length_2": "int32",
-        "empty": "int8",
-    }
-
-    def __init__(self) -> None:
-        self._buffers = {name: bytearray() for name in self._TYPES}
-
-    def add(self, rows: Sequence[int], records: Sequence[Record]) -> None:
-        if not records:
-            return
-        numbers = _of_comparisons if type(records[0]) is Comparison else _of_others
-        values = (np.asarray(rows), _of_prompts(records), *numbers(records))
-        for (name, dtype), column in zip(self._TYPES.items(), values, strict=True):
-            self._buffers[name] += column.astype(dtype).tobytes()
-
-    def table(self) -> dict[str, Ints]:
-        return {name: np.frombuffer(self._buffers[name], dtype) for name, dtype in self._TYPES.items()}
-
-
-def _ints(values: Iterable[int]) -> Ints:
-    return np.array(list(values), np.int64)
-
-
-def _of_prompts(records: Sequence[Any]) -> Ints:
-    prompts = [record.prompt for record in records]
-    return _ints(map(hash, [p if type(p) is str else prompt_text(p) for p in prompts]))
-
-
-def _of_people(records: Sequence[Any]) -> Ints:
-    people = [getattr(record, "annotator", None) for record in records]
-    if people.count(None) == len(people):
-        return np.full(len(people), _NOBODY, np.int64)
-    return _ints([_NOBODY if person is None else hash(person) for person in people])
-
-
-def _of_comparisons(records: Sequence[Any]) -> list[Ints]:
-    """Hash of chosen, hash of rejected, person, 1 or 0 for a tie, both lengths, whether an answer is empty."""
-    sides = [[record.chosen for record in records], [record.rejected for record in records]]
-    chosen, rejected = ([c if type(c) is str else completion_text(c) for c in side] for side in sides)
-    second = _ints(map(hash, rejected))
-    crossed = [record.rejected_prompt for record in records]
-    if crossed.count(None) < len(crossed):
-        for i, prompt in enumerate(crossed):
-            if prompt is not None:
-                second[i] = hash((prompt_text(prompt), rejected[i]))
-    return [
-        _ints(map(hash, chosen)),
-        second,
-        _of_people(records),
-        _ints([not record.tie for record in records]),
-        _ints(map(len, chosen)),
-        _ints(map(len, rejected)),
-        _are_empty(chosen) | _are_empty(rejected),
-    ]
-
-
-def _of_others(records: Sequence[Record]) -> list[Ints]:
-    """Hash of the completions, none, person, what was said, length, none, whether one is empty."""
-    texts = [_texts(record) for record in records]
-    none = np.zeros(len(records), np.int64)
-    return [
-        _ints([hash(tuple(several)) for several in texts]),
-        none,
-        _of_people(records),
-        _ints(map(_outcome, records)),
-        _ints([sum(map(len, several)) for several in texts]),
-        none,
-        _ints([bool(_are_empty(several).any()) for several in texts]),
-    ]
-
-
-def _are_empty(texts: Sequence[str]) -> Ints:
-    return _ints([not text or text.isspace() for text in texts])
-
-
-def _distinct(hashes: Ints) -> int:
-    """How many distinct values there are, by sorting (faster here than numpy's hash table)."""
-    ordered = np.sort(hashes)
-    return int(np.count_nonzero(np.diff(ordered))) + (len(ordered) > 0)
-
-
-def _texts(record: Record) -> list[str]:
-    if isinstance(record, Ranking | Steps):
-        return [completion_text(text) for text in record.completions]
-    name = "answer" if hasattr(record, "answer") else "completion"
-    return [completion_text(getattr(record, name))]
-
-
-def _outcome(record: Record) -> int:
-    if isinstance(record, Outcome):
-        return int(record.label)
-    if isinstance(record, Rating):
-        return hash(
-            record.score if not isinstance(record.score, dict) else tuple(sorted(record.score.items(), key=str))
-        )
-    if isinstance(record, Ranking):
-        return int(len(set(record.ranks)) > 1)
-    if isinstance(record, Steps):
-        return int(all(record.labels)) - int(not any(record.labels))
-    return 0
-
-
 def _values(kind: str, table: dict[str, Ints]) -> dict[str, Any]:
     """Statistics of what people said."""
-    people = table["person"][table["person"] != _NOBODY]
-    values: dict[str, Any] = {"annotators": _distinct(people)}
-    n, outcome = len(table["row"]), table["outcome"]
+    people = table["person"][table["person"] != NOBODY]
+    values: dict[str, Any] = {"annotators": distinct(people)}
+    outcome = table["outcome"]
     if kind == "comparison":
-        values["ties"] = int(n - outcome.sum())
-        values["items"] = _distinct(np.concatenate([table["first"], table["second"]]))
+        values["ties"] = int((outcome == 0).sum())
+        values["items"] = distinct(np.concatenate([table["first"], table["second"]]))
         decided = (outcome == 1) & (table["length"] != table["length_2"])
         longer = int((table["length"] > table["length_2"])[decided].sum())
         interval = wilson(longer, int(decided.sum()))
@@ -303,7 +185,6 @@ def _finding(
 
 
 _CLASSES = {
-    "comparison": ((0,), "every comparison is a tie"),
     "outcome": ((0, 1), "every label is the same"),
     "rating": (None, "every score is the same"),
     "ranking": ((0,), "every ranking ties all of its completions"),
@@ -312,14 +193,32 @@ _CLASSES = {
 
 
 def _one_class(kind: str, table: dict[str, Ints]) -> Finding | None:
-    classes, reason = _CLASSES.get(kind, ((), ""))
     outcome = table["outcome"]
+    if kind == "comparison":
+        return _nothing_preferred(table)
+    classes, reason = _CLASSES.get(kind, ((), ""))
     if np.any(outcome != outcome[0]) or (classes is not None and int(outcome[0]) not in classes):
         return None
     if kind in ("rating", "outcome") and len(outcome) == 1:
         reason = "there is one record only"
     mend = "There is nothing to learn from one class: add records of the other"
     return Finding("error", "one_class", reason, mend, len(outcome), [])
+
+
+def _nothing_preferred(table: dict[str, Ints]) -> Finding | None:
+    tie, weightless = table["outcome"] == 0, table["outcome"] == WEIGHTLESS
+    equal = table["first"] == table["second"]
+    if not np.all(tie | weightless | equal):
+        return None
+    reasons = {
+        "every comparison is a tie": tie,
+        "every comparison has weight 0": weightless,
+        "every comparison has `chosen` equal to `rejected`": equal,
+        "every comparison is a tie, has weight 0 or has equal answers": tie | weightless | equal,
+    }
+    reason = next(reason for reason, holds in reasons.items() if holds.all())
+    mend = "There is nothing to learn from that: add comparisons that prefer one answer to another"
+    return Finding("error", "one_class", reason, mend, len(tie), [])
 
 
 def _empty_answers(table: dict[str, Ints], limit: int) -> Finding | None:
@@ -416,14 +315,15 @@ def _length(statistics: dict[str, Any]) -> Finding | None:
 
 
 def _leakage(table: dict[str, Ints], against: Evidence, statistics: dict[str, Any], limit: int) -> list[Finding]:
-    columns = _Columns()
+    columns, broken = Columns(), list[int]()
     for chunk in against.scan():
         columns.add(chunk.rows, chunk.records)
+        broken.extend(fault.row or 0 for fault in chunk.faults)
     other = columns.table()
-    promptless = bool(np.all(table["prompt"] == _EMPTY_PROMPT))
-    names = ("first", "second") if promptless else ("prompt",)
+    promptless = bool(np.all(table["prompt"] == EMPTY_PROMPT) and np.all(table["prompt_2"] == EMPTY_PROMPT))
+    names = ("first", "second") if promptless else ("prompt", "prompt_2")
     theirs = np.unique(np.concatenate([other[name] for name in names]))
-    theirs = theirs[(theirs != 0) & (theirs != _EMPTY_PROMPT)]
+    theirs = theirs[(theirs != 0) & (theirs != EMPTY_PROMPT)]
     leaked = np.zeros(len(table["row"]), bool)
     for name in names:
         leaked |= np.isin(table[name], theirs)
@@ -432,5 +332,9 @@ def _leakage(table: dict[str, Ints], against: Evidence, statistics: dict[str, An
         f"{int(leaked.sum())} records have {'an answer' if promptless else 'a prompt'} that {against.source} has too"
     )
     mend = f"Split both again together, by {'item' if promptless else 'prompt'}"
-    finding = _finding("error", "leakage", reason, mend, table["row"][leaked], limit)
-    return [finding] if finding else []
+    unread = f"{len(broken)} rows of {against.source} are no records and were not compared"
+    findings = [
+        _finding("error", "leakage", reason, mend, table["row"][leaked], limit),
+        _finding("warning", "against_broken", unread, f"Run a check on {against.source}", ints(broken), limit),
+    ]
+    return [finding for finding in findings if finding is not None]

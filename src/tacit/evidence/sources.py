@@ -14,6 +14,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -67,9 +68,7 @@ def raw_batches(source: str | Path) -> Iterator[RawBatch]:
         try:
             yield from _reader(path)(path)
         except UnicodeDecodeError as error:
-            raise EvidenceError(
-                f"the text is not UTF-8 ({error.reason})", mend="Save the file as UTF-8", source=str(path)
-            ) from error
+            raise _not_utf8(path) from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise EvidenceError(
                 f"the compressed file is damaged ({error})", mend="Compress or download it again", source=str(path)
@@ -82,7 +81,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise EvidenceError("there is no such file or folder", mend="Check the path", source=str(path))
     if (path / "dataset_dict.json").is_file():
-        splits = json.loads((path / "dataset_dict.json").read_text("utf-8"))["splits"]
+        splits = _listed(path / "dataset_dict.json", "splits")
         name = "train" if "train" in splits else splits[0] if len(splits) == 1 else None
         if name is None:
             raise EvidenceError(
@@ -92,7 +91,7 @@ def _files(path: Path) -> list[Path]:
             )
         return _files(path / name)
     if (path / "state.json").is_file():
-        return [path / part["filename"] for part in json.loads((path / "state.json").read_text("utf-8"))["_data_files"]]
+        return [path / name for name in _listed(path / "state.json", "_data_files", "filename")]
     found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES and p.name[0] not in "._")
     types = {_suffix(p) for p in found}
     if not found:
@@ -102,6 +101,21 @@ def _files(path: Path) -> list[Path]:
             f"the folder mixes {', '.join(sorted(types))} files", mend="Name one of the files instead", source=str(path)
         )
     return found
+
+
+def _listed(path: Path, key: str, name: str | None = None) -> list[str]:
+    """The names that a file which `datasets` wrote beside its data lists under `key`, each under `name`; never none."""
+    try:
+        listed = [str(part[name] if name else part) for part in json.loads(path.read_text("utf-8"))[key]]
+        if not listed:
+            raise ValueError(f"`{key}` lists nothing")
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvidenceError(
+            f"not as `datasets` writes it ({type(error).__name__}: {error})",
+            mend="Save the folder again with `save_to_disk`, or name the data file itself",
+            source=str(path),
+        ) from error
+    return listed
 
 
 def _suffix(path: Path) -> str:
@@ -118,8 +132,10 @@ def _reader(path: Path) -> Callable[[Path], Iterator[RawBatch]]:
             return _parquet
         case ".arrow" | ".feather":
             return _arrow
+        case "":
+            raise EvidenceError("the name has no ending that tells the type of file", mend=_READABLE, source=str(path))
         case other:
-            raise EvidenceError(f"files of type `{other or 'none'}` cannot be read", mend=_READABLE, source=str(path))
+            raise EvidenceError(f"files of type `{other}` cannot be read", mend=_READABLE, source=str(path))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -130,6 +146,22 @@ def _open(path: Path) -> BinaryIO:
 
 def _empty(path: Path) -> EvidenceError:
     return EvidenceError("the file is empty", mend="It needs at least one record", source=str(path))
+
+
+def _not_utf8(path: Path, row: int | None = None) -> EvidenceError:
+    """Names the row, which is the first line that does not decode unless it is given."""
+    if row is None and _suffix(path) in _TEXT:
+        with _open(path) as file:
+            row = next((number for number, line in enumerate(file, 1) if not _is_utf8(line)), None)
+    return EvidenceError("the text is not UTF-8", mend="Save the file as UTF-8", source=str(path), row=row)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # --- JSON ---
@@ -168,7 +200,8 @@ def _json_lines(path: Path) -> Iterator[RawBatch]:
                 try:
                     value = from_json(text, cache_strings="keys")
                 except ValueError as error:
-                    batch.faults.append(_broken(path, row, error, text.decode("utf-8", "replace")))
+                    broken = _broken(path, row, error, text.decode("utf-8", "replace"))
+                    batch.faults.append(broken if _is_utf8(text) else _not_utf8(path, row))
                 else:
                     batch.add(row, value)
             yield batch
@@ -286,32 +319,38 @@ def _parquet(path: Path) -> Iterator[RawBatch]:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from _arrow_batches(path, file.iter_batches(batch_size=_COLUMNAR))
-    except pyarrow.ArrowInvalid as error:
-        raise EvidenceError(
-            f"not a Parquet file ({error})", mend="Write or download it again", source=str(path)
-        ) from error
+    with _whole("a Parquet", path), pyarrow.parquet.ParquetFile(path) as file:
+        yield from _arrow_batches(path, file.iter_batches(batch_size=_COLUMNAR))
 
 
 def _arrow(path: Path) -> Iterator[RawBatch]:
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as memory:
+    with _whole("an Arrow", path), pyarrow.memory_map(str(path)) as memory:
         try:
             reader = pyarrow.ipc.open_stream(memory)
             batches: Iterable[Any] = reader
         except pyarrow.ArrowInvalid:
             memory.seek(0)
-            try:
-                file = pyarrow.ipc.open_file(memory)
-            except pyarrow.ArrowInvalid as error:
-                raise EvidenceError(
-                    f"not an Arrow file ({error})", mend="Write or download it again", source=str(path)
-                ) from error
+            file = pyarrow.ipc.open_file(memory)
             batches = (file.get_batch(i) for i in range(file.num_record_batches))
         yield from _arrow_batches(path, batches)
+
+
+@contextmanager
+def _whole(kind: str, path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a file that is cut off, damaged or of another type into one error."""
+    import pyarrow
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise EvidenceError("there is no such file", mend="Write or download it again", source=str(path)) from error
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise EvidenceError(
+            f"not {kind} file, or not a whole one ({reason})", mend="Write or download it again", source=str(path)
+        ) from error
 
 
 def _arrow_batches(path: Path, batches: Iterable[Any]) -> Iterator[RawBatch]:
@@ -330,6 +369,8 @@ def _hub(source: str) -> Iterator[RawBatch]:
         raise MissingExtra("hub", f"reading {source}") from error
     name, _, split = source.removeprefix("hub:").partition(":")
     parts = name.split("/")
+    if not all(parts):
+        raise EvidenceError("no dataset is named", mend="Give hub:owner/name[/config][:split]", source=source)
     try:
         stream = datasets.load_dataset("/".join(parts[:2]), *parts[2:3], split=split or "train", streaming=True)
         numbered = enumerate(cast(Iterable[dict[str, Any]], stream), 1)

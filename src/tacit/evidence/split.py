@@ -54,10 +54,19 @@ def split(evidence: Evidence, *, by: By = "prompt", test: float = 0.2, seed: int
             raise EvidenceError(
                 f"the {side} side of a split by {by} is empty ({len(np.unique(keys_E))} distinct keys, {n} records,"
                 f" {dropped} across both sides)",
-                mend="Split by something finer (prompt or item), or choose another share",
+                mend=f"{_FINER[by]}, or choose another share",
                 source=evidence.source,
             )
     return evidence.select(in_train, dropped=dropped), evidence.select(in_test, dropped=dropped)
+
+
+_FINER: dict[str, str] = {
+    "prompt": "Give evidence on more prompts, split by item",
+    "item": "Give evidence on more answers",
+    "annotator": "Give evidence of more people, split by prompt",
+    "group": "Give evidence of more groups, split by prompt",
+}
+"""The mend of a split that has too little to split by."""
 
 
 def _on_test_side(keys_E: npt.NDArray[np.uint64], test: float, evidence: Evidence, by: str) -> npt.NDArray[np.bool_]:
@@ -65,7 +74,7 @@ def _on_test_side(keys_E: npt.NDArray[np.uint64], test: float, evidence: Evidenc
     if len(distinct) < 2:
         raise EvidenceError(
             f"a split by {by} needs at least two of them (found {len(distinct)})",
-            mend="Split by something finer, as by=`item`",
+            mend=f"{_FINER[by]}, or hold nothing out (test 0)",
             source=evidence.source,
         )
     if len(distinct) >= _FEW:
