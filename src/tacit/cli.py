@@ -286,6 +286,12 @@ class BenchOptions(Options):
     """Tokens of each text, about."""
     rounds: Annotated[int | None, Field(ge=1)] = None
     """Rounds of encoding on each side."""
+    sizes: Annotated[tuple[int, ...] | None, Many] = None
+    """Numbers of comparisons with flipped labels, for the suite `recovery`."""
+    flip: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Share of those labels that are turned round."""
+    seeds: Annotated[int | None, Field(ge=2)] = None
+    """Repetitions behind each interval, with seeds that count up from --seed."""
     data: Path | None = None
     """Folder of real data, for the suite `real`."""
 
