@@ -136,10 +136,13 @@ def load_tokenizer(folder: Path) -> Any:
     return wrapper
 
 
-def load_weights(factory: Any, folder: Path, *, dtype: str, device: str, **options: Any) -> Any:
+def load_weights(
+    factory: Any, folder: Path, *, dtype: str, device: str, may_lack: tuple[str, ...] = ("pooler.",), **options: Any
+) -> Any:
     """`factory.from_pretrained(folder)` in evaluation mode on its device, without chatter.
 
-    Raises `FeatureError` where the folder cannot be read, or lacks weights that would then be drawn at random.
+    Raises `FeatureError` where the folder cannot be read, or lacks weights that would then be drawn at random; those
+    that begin with one of `may_lack` may.
     """
     import torch
     from transformers.utils import logging
@@ -159,7 +162,7 @@ def load_weights(factory: Any, folder: Path, *, dtype: str, device: str, **optio
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(may_lack))
     if missing:
         raise FeatureError(
             f"{folder} lacks weights of its model ({', '.join(missing[:3])}). Save the whole model again"

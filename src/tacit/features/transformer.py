@@ -196,4 +196,4 @@ def _default_pool(folder: Path, settings: dict[str, Any]) -> str:
             return "last"
         return "mean"
     architectures = settings.get("architectures") or [""]
-    return "last" if str(architectures[0]).endswith("CausalLM") else "mean"
+    return "last" if str(architectures[0]).endswith(("CausalLM", "LMHeadModel")) else "mean"
