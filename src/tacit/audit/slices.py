@@ -70,7 +70,7 @@ def slices(study: Study) -> Section:
     return Section(
         "slices",
         "Where it is worst",
-        f"{k} slices were looked at: values of columns, and clusters of prompts by the reward's own features. Intervals of "
+        f"{k} slices were looked at: values of columns, and clusters of prompts by the reward's features. Intervals of "
         "the gap are corrected for that number.",
         {"slices": rows},
         (Figure(chart, f"Points with 95% intervals. n = {study.n:,}; clustered bootstrap, seed {study.seed}."),),
