@@ -20,7 +20,7 @@ from tacit import __version__, terminal
 from tacit.errors import TacitError
 
 if TYPE_CHECKING:
-    from tacit.evidence import Evidence
+    from tacit.evidence import Evidence, Record
     from tacit.rewards.contract import Reward
 
 Pessimism = Literal["none", "min", "variance", "quantile", "laplace"]
@@ -50,7 +50,8 @@ class Options(BaseModel):
 
     def keep(self, path: Path, **arguments: Any) -> None:
         """Save the resolved configuration, so that --config repeats this run."""
-        options = self.model_dump(mode="json", exclude={"config", "json_"})
+        dumped = self.model_dump(mode="json", exclude={"config", "json_"})
+        options = {name.rstrip("_"): value for name, value in dumped.items()}
         terminal.save_configuration(path, {**options, **{name: str(value) for name, value in arguments.items()}})
 
 
@@ -135,7 +136,8 @@ class FitOptions(Reading, Caution):
     """Bootstrap draws behind each interval."""
     model: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto: scalar, but process for steps and verifier for problems; scalar: one score; process: a score for each step
-    of a solution; prefix: a score for unfinished completions; verifier: the answers of problems, checked by a rule."""
+    of a solution; prefix: a score for unfinished completions; within: right against
+    wrong answers of one prompt, from outcomes; verifier: the answers of problems, checked by a rule."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
@@ -190,10 +192,42 @@ class FitOptions(Reading, Caution):
     """number, latex, exact, regex, json_schema or unit_tests, for a verifier; number unless given."""
     unknown: Annotated[float | None, Parameter(group="Reasoning")] = None
     """Score of a verifier for prompts without a known answer; an error unless given."""
+    people: Annotated[Literal["pooled", "decomposed", "groups", "latent", "reliability"], Parameter(group="People")] = (
+        "pooled"
+    )
+    """Whose reward, from comparisons with annotators: pooled: everybody's; decomposed: heads that one person's choices
+    weigh; groups: known (column group) or found, scored for the worst; latent: a latent user, found from choices;
+    reliability: everybody's, with how far each annotator can be trusted. See tacit score --for."""
+    components: Annotated[int, Field(ge=1), Parameter(group="People")] = 50
+    """Principal directions of decomposed; each gives two heads."""
+    directions: Annotated[Literal["centred", "uncentred", "gaussian", "uniform"], Parameter(group="People")] = "centred"
+    """Principal directions of decomposed: centred as published, uncentred keeps what all agree on; or random ones."""
+    temperature: Annotated[float, Field(gt=0), Parameter(group="People")] = 1.0
+    """Of the softmax over the heads of decomposed; less trusts a person's choices more."""
+    reduction: Annotated[Literal["sum", "mean"], Parameter(group="People")] = "sum"
+    """Sum or mean of a person's losses before that softmax."""
+    groups: Annotated[int | None, Field(ge=1), Parameter(group="People")] = None
+    """Groups to find; unless given the column group, else as many as held-out likelihood asks for."""
+    restarts: Annotated[int, Field(ge=1), Parameter(group="People")] = 8
+    """Starts of the search for groups."""
+    latent: Annotated[int, Field(ge=1), Parameter(group="People")] = 8
+    """Size of a latent user."""
+    decoder: Annotated[Literal["linear", "mlp"], Parameter(group="People")] = "linear"
+    """How a latent user's reward departs from the pooled one."""
+    pooling: Annotated[Literal["product", "attention"], Parameter(group="People")] = "product"
+    """How a latent user is read from comparisons: a product of Gaussian factors, or self-attention."""
+    kl: Annotated[float, Field(ge=0), Parameter(group="People")] = 0.1
+    """Weight of the KL term of latent."""
     cache: Annotated[Path | None, Parameter(group="Reward")] = None
     """Folder of encoded texts, so that none is encoded twice; the user's cache folder unless given."""
     no_cache: Annotated[bool, Flag, Parameter(group="Reward")] = False
     """Keep encoded texts in memory only."""
+
+    def learns(self) -> str:
+        """The model that --model and --people name together."""
+        if self.people != "pooled" and self.model not in ("auto", self.people):
+            raise TacitError(f"--people {self.people} is a model of its own. Leave --model {self.model} out")
+        return self.model if self.people == "pooled" else self.people
 
 
 FIT_OPTIONS = (
@@ -202,6 +236,13 @@ FIT_OPTIONS = (
     *("length_regressed", "augment", "seed"),
 )
 """The options of `tacit fit` that go to `tacit.rewards.fit` where they are given; a model refuses what it lacks."""
+
+
+PEOPLE_OPTIONS = (
+    *("components", "directions", "temperature", "reduction", "groups", "restarts"),
+    *("latent", "decoder", "pooling", "kl"),
+)
+"""Likewise, for people models."""
 
 
 REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride", "check", "unknown")
@@ -219,7 +260,25 @@ class CombineOptions(Reading, Caution):
     """Folder of encoded texts; kept in memory only unless given."""
 
 
-class ScoreOptions(Reading, Caution):
+class ForOne(Reading, Caution):
+    """What every verb that can ask a reward on behalf of one person takes."""
+
+    for_: Annotated[str | None, Parameter(name="--for", group="Reading")] = None
+    """Comparisons that one person made: the reward is made that person's own first."""
+
+    def load_own(self, reward: Path, cache: Path | None) -> tuple[Reward, list[Record]]:
+        """The reward in a folder, adapted to the person's choices where there are any, and these choices."""
+        loaded = self.load(reward, cache)
+        if self.for_ is None:
+            return loaded, []
+        from tacit.evidence import read
+        from tacit.rewards.people.personal import adapted
+
+        choices = list(read(self.for_, kind="comparison", items=self.items))
+        return adapted(loaded, choices), choices
+
+
+class ScoreOptions(ForOne):
     """Options of `tacit score`."""
 
     out: Path
@@ -228,7 +287,7 @@ class ScoreOptions(Reading, Caution):
     """Folder of encoded texts; kept in memory only unless given."""
 
 
-class AuditOptions(Reading, Caution):
+class AuditOptions(ForOne):
     """Options of `tacit audit`."""
 
     out: Path | None = None
@@ -377,6 +436,8 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     from tacit.artefacts import atomic_directory, write_json
     from tacit.audit.metrics import evaluate
     from tacit.evidence import split
+    from tacit.rewards.people.personal import PersonalReward
+    from tacit.rewards.people.table import narrow, personal_table
 
     terminal.require_free(options.out, "reward.json")
     start = time.perf_counter()
@@ -387,16 +448,21 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     elif options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
-    chosen = options.model_dump(include=set(FIT_OPTIONS + REASONING_OPTIONS) & options.model_fields_set | {"seed"})
+    own = set(FIT_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS)
+    chosen = options.model_dump(include=own & options.model_fields_set | {"seed"})
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
-        train, model=options.model, encoder=options.encoder, cache=cache, name=options.out.name, **chosen
+        train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.name, **chosen
     )
     for warning in reward.report.get("warnings", ()):
         print(f"tacit: {warning}", file=sys.stderr)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
+    people = []
+    if test is not None and isinstance(reward, PersonalReward):
+        people = personal_table(reward, test, resamples=options.resamples, seed=options.seed)
     result = {
         **metrics,
+        **({"people": people} if people else {}),
         "n_train": reward.report["n_train"],
         "n_test": metrics.get("n_test", 0),
         "n_dropped": train.dropped,
@@ -409,6 +475,8 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         write_json(folder / "metrics.json", terminal.finite(result))
         options.keep(folder / "config.yaml", data=data)
     options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
+    if people and not options.json_:
+        terminal.print_table(narrow(people), "Adapted to one person from that many comparisons, tested on others")
 
 
 @app.command
@@ -435,7 +503,7 @@ def combine(recipe: Path, *, options: Annotated[CombineOptions, Parameter(name="
 
 @app.command
 def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter(name="*")]) -> None:
-    """Scores, and their spread over members, beside every row.
+    """Scores, and their spread over members, beside every row; with --for those of one person.
 
     Parameters
     ----------
@@ -445,11 +513,14 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
         File, folder or hub:owner/name of evidence; rows with `prompt` and `completion` are enough.
     """
     from tacit.evidence.write import row_writer
+    from tacit.rewards.people.personal import marked_rows
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
+    own, choices = options.load_own(reward, options.cache)
+    evidence = options.read(data)
     with row_writer(options.out) as write:
-        for batch in scored_rows(options.load(reward, options.cache), options.read(data)):
+        for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
     options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
@@ -476,10 +547,16 @@ def audit(
     from tacit.audit.metrics import evaluate
 
     start = time.perf_counter()
-    loaded = options.load(reward, options.cache)
-    metrics = evaluate(loaded, options.read(data), resamples=options.resamples, seed=options.seed)
+    loaded, choices = options.load_own(reward, options.cache)
+    evidence = options.read(data)
+    if choices:
+        from tacit.rewards.people.personal import leave_out
+
+        evidence = leave_out(evidence, choices)
+    metrics = evaluate(loaded, evidence, resamples=options.resamples, seed=options.seed)
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
+    result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}
     if options.out is not None:
         terminal.write_result(options.out, result)
         options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)

@@ -24,7 +24,12 @@ MODELS = {
     "pairwise": "tacit.rewards.pairwise:fit",
     "process": "tacit.rewards.steps:fit",
     "prefix": "tacit.rewards.prefixes:fit",
+    "within": "tacit.rewards.within:fit",
     "verifier": "tacit.rewards.verifiers:fit",
+    "decomposed": "tacit.rewards.people.decomposed:fit",
+    "groups": "tacit.rewards.people.groups:fit",
+    "latent": "tacit.rewards.people.latent:fit",
+    "reliability": "tacit.rewards.people.reliability:fit",
 }
 """What `fit` can learn: a function from evidence and options to a `FittedReward` each."""
 
@@ -36,6 +41,7 @@ TYPES = {
     "process": "tacit.rewards.steps:ProcessReward",
     "prefix": "tacit.rewards.prefixes:PrefixReward",
     "verifier": "tacit.rewards.verifiers:Verifier",
+    "personal": "tacit.rewards.people.personal:PersonalReward",
     "random": "tacit.rewards.controls:RandomReward",
     "length_control": "tacit.rewards.controls:LengthReward",
     "inverted": "tacit.rewards.controls:InvertedReward",

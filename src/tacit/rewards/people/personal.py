@@ -1,0 +1,214 @@
+"""A reward that becomes one person's own: what it scores before it knows anyone, and an adapter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from tacit.conversation import Completion, Prompt, texts
+from tacit.errors import ArtefactError, TacitError
+from tacit.evidence import Evidence
+from tacit.evidence.records import Comparison, Record
+from tacit.features import Encoder
+from tacit.rewards.contract import Personal, Reward
+from tacit.rewards.feature_reward import FeatureReward
+from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.people.adapting import Adapter
+from tacit.rewards.people.crowd import Crowd, read_crowd
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.scoring import scored_rows
+
+ADAPTERS = {
+    "decomposed": "tacit.rewards.people.decomposed:Decomposed",
+    "groups": "tacit.rewards.people.groups:Grouped",
+    "latent": "tacit.rewards.people.latent:Latent",
+}
+
+Options = TypeVar("Options")
+
+
+@dataclass(eq=False)
+class PersonalReward:
+    """Scores for everybody by `parameters`; `adapt` gives the reward of one person.
+
+    Satisfies `Reward`, `Saved` and `Personal`.
+    """
+
+    encoder: Encoder
+    standardise: Standardiser
+    people: str
+    """Which adapter this is: a key of `ADAPTERS`."""
+    adapter: Adapter
+    pooled: Tensor
+    """(d,) the reward of everybody together, in standardised features: the control beside every adaptation."""
+    parameters: Parameters
+    """A head with one member in standardised features: what it scores before it knows anyone."""
+    name: str = "personal"
+    report: dict[str, Any] = field(default_factory=dict)
+    cache: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        crowd: Crowd,
+        encoder: Encoder,
+        people: str,
+        adapter: Adapter,
+        pooled: Tensor,
+        parameters: Parameters,
+        name: str,
+        report: dict[str, Any],
+        cache: str | Path | None,
+        start: float,
+    ) -> PersonalReward:
+        """What a fit on `crowd` that began at `start` (time.perf_counter) found."""
+        report = {
+            "kind": "comparison",
+            "people": people,
+            "n_train": len(crowd.examples),
+            "n_responses": len(crowd.features),
+            "n_annotators": len(crowd.people),
+            **report,
+            "seconds": time.perf_counter() - start,
+        }
+        place = None if cache is None else Path(cache)
+        return cls(encoder, crowd.standardise, people, adapter, pooled, parameters, name, report, place)
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
+        """Scores (n,) float32 for everybody."""
+        return self._reward(self.parameters, self.name, self.report).score(prompts, completions)
+
+    def adapt(self, comparisons: Sequence[Comparison]) -> FeatureReward:
+        """The reward of the person who made these comparisons; raises `TacitError` where there are none."""
+        if not comparisons:
+            raise TacitError("there are no comparisons to adapt to. Give at least one row with `chosen` and `rejected`")
+        crowd = read_crowd(comparisons, self.encoder, self.cache, standardise=self.standardise)
+        adapted = self.adapter.adapt(crowd.gaps()[None], crowd.weight[None])
+        report = {"kind": "comparison", "people": self.people, "n_train": len(comparisons), "seconds": 0.0}
+        return self._reward(adapted, f"{self.name} (personal)", report)
+
+    def _reward(self, parameters: Parameters, name: str, report: dict[str, Any]) -> FeatureReward:
+        folded = self.standardise.fold(parameters)
+        return FeatureReward(self.encoder, folded, name, report, self.cache)
+
+    def save(self, folder: str | Path) -> None:
+        """Write reward.json, head.safetensors and a model card, atomically; a former reward there is replaced."""
+        tensors = {
+            "mean": self.standardise.mean,
+            "scale": self.standardise.scale,
+            "pooled": self.pooled,
+            **{f"parameters.{key}": value for key, value in self.parameters.items()},
+            **{f"adapter.{key}": value for key, value in self.adapter.tensors().items()},
+        }
+        save_reward(
+            folder,
+            "personal",
+            self.name,
+            config=encoder_config(self.encoder) | {"people": self.people, "adapter": self.adapter.options()},
+            tensors={key: value.clone() for key, value in tensors.items()},  # safetensors shares no memory
+            report=self.report,
+            meaning="Score differences are log-odds: P(a preferred to b) = sigma(score(a) - score(b)), for everybody "
+            "or, after `reward.adapt(comparisons)`, for the person who made these comparisons.",
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, cache: str | Path | None = None) -> PersonalReward:
+        """Read a saved folder; raises `ArtefactError` where it is missing, damaged or newer."""
+        manifest, tensors = open_reward(folder, "personal")
+        people = manifest.get("people")
+        if people not in ADAPTERS:
+            raise ArtefactError(f"{folder} holds a personal reward of kind {people!r}. Upgrade tacit to read it")
+        if not {"mean", "scale", "pooled"} <= tensors.keys():
+            raise ArtefactError(f"{folder} holds no head. Fit the reward again")
+        module, name = ADAPTERS[people].split(":")
+        kind: type[Adapter] = getattr(import_module(module), name)
+        return cls(
+            encoder_of(manifest, folder),
+            Standardiser(tensors["mean"], tensors["scale"]),
+            people,
+            kind.restore(manifest["adapter"], _under("adapter.", tensors)),
+            tensors["pooled"],
+            _under("parameters.", tensors),
+            manifest["name"],
+            manifest["report"],
+            None if cache is None else Path(cache),
+        )
+
+
+def known_options(kind: type[Options], options: dict[str, Any]) -> Options:
+    """`options` as the dataclass `kind`; raises `TacitError` for one that it has not got."""
+    known = tuple(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    if unknown := sorted(options.keys() - set(known)):
+        raise TacitError(f"no option `{unknown[0]}` for these people models. Choose from: {', '.join(known)}")
+    return kind(**options)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def adapted(reward: Reward, choices: Iterable[Record]) -> Reward:
+    """`reward` made the own reward of the person who made these choices.
+
+    Raises `TacitError` where the reward cannot be adapted, where the choices are no comparisons, and where they come
+    from several annotators.
+    """
+    if not isinstance(reward, Personal):
+        raise TacitError(
+            f"reward `{reward.name}` is the same for everybody. Fit one with --people decomposed, groups or latent"
+        )
+    comparisons: list[Comparison] = []
+    for record in choices:
+        if not isinstance(record, Comparison):
+            raise TacitError(
+                f"a person's choices are comparisons, not {type(record).__name__.lower()}s. "
+                "Give rows with `chosen` and `rejected`"
+            )
+        comparisons.append(record)
+    names = sorted({c.annotator for c in comparisons if c.annotator is not None})
+    if len(names) > 1:
+        raise TacitError(f"these are choices of {len(names)} annotators ({names[0]}, {names[1]}, ...). Give one's only")
+    return reward.adapt(comparisons)
+
+
+def seen_in(choices: Iterable[Record]) -> Callable[[Record], bool]:
+    """Whether a record is one of these choices, in either order: such a record must not be evaluated on."""
+    known = {_key(choice) for choice in choices if isinstance(choice, Comparison)}
+    return lambda record: isinstance(record, Comparison) and _key(record) in known
+
+
+def leave_out(evidence: Evidence, choices: Iterable[Record]) -> Evidence:
+    """`evidence` without the choices that a reward was adapted on; `dropped` counts them.
+
+    Raises `TacitError` where nothing is left to evaluate on.
+    """
+    seen = seen_in(choices)
+    keep = np.array([not seen(record) for record in evidence], dtype=bool)
+    if not keep.any():
+        raise TacitError(
+            f"{evidence.source}: every row adapted the reward, so none can test it. Give other comparisons"
+        )
+    return evidence.select(keep, dropped=evidence.dropped + int((~keep).sum()))
+
+
+def marked_rows(reward: Reward, evidence: Evidence, choices: Sequence[Record]) -> Iterator[list[dict[str, Any]]]:
+    """Scored rows of `evidence` (`scored_rows`); comparisons say in `adapted_on` whether they are among `choices`."""
+    if evidence.kind != "comparison":
+        yield from scored_rows(reward, evidence)
+        return
+    seen = seen_in(choices)
+    records = iter(evidence)
+    for batch in scored_rows(reward, evidence):
+        yield [row | {"adapted_on": seen(next(records))} for row in batch]
+
+
+def _key(record: Comparison) -> frozenset[tuple[str, str]]:
+    other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
+    return frozenset((texts(record.prompt, record.chosen), texts(other, record.rejected)))
