@@ -27,7 +27,7 @@ from tacit.rewards.options import FitOptions
 from tacit.rewards.perceptron import fit_perceptron
 from tacit.rewards.ridge import Folds, choose_ridge
 from tacit.rewards.robust import flip_rate, robust_objective
-from tacit.rewards.temperature import temperature_of
+from tacit.rewards.temperature import calibrate
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def fit(features: np.ndarray, examples: Examples, options: FitOptions, *, said: 
             temperature=temperature,
         )
     if options.robust == "flips":
-        report["flip_rate"] = float(flip_rate(own)) if options.flip_rate is None else options.flip_rate
+        found = torch.tensor([report.get("calibrated_parameters", report["own_parameters"])])
+        report["flip_rate"] = float(flip_rate(found)) if options.flip_rate is None else options.flip_rate
     if options.length_regressed:
         parameters, coefficient = without_length(parameters, standardise.mean[-1])
         report["length_coefficient"] = float(coefficient.mean()) / temperature  # logits per doubling
@@ -118,7 +119,8 @@ def _fit_linear(
         report["held_out_loss"] = folds.loss(design, targets, weight, objective, crossed)
         scores, scored = folds.scores(design, crossed)
         own = crossed.own.mean(0, keepdim=True)
-        temperature = temperature_of(scores, targets[scored], calibrating[scored], objective, own)
+        temperature, calibrated = calibrate(scores, targets[scored], calibrating[scored], objective, own)
+        report |= {"calibrated_parameters": calibrated} if calibrated else {}
     weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
     solution = minimise(design, targets, weights, objective, l2, gram=gram)
     report |= {"l2": l2, "iterations": solution.iterations, "own_parameters": solution.own.mean(0).tolist()}

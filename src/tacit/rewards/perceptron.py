@@ -23,7 +23,7 @@ from tacit.rewards.linear import Design, Solution, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets
 from tacit.rewards.options import FitOptions
 from tacit.rewards.ridge import choose_ridge
-from tacit.rewards.temperature import temperature_of
+from tacit.rewards.temperature import calibrate
 
 _GATHER = 8192
 """Rows scored at once outside of a step."""
@@ -126,7 +126,9 @@ def fit_perceptron(
     with torch.no_grad():
         validation = scorer(rows[held_index][None], distinct=distinct).mean(0, keepdim=True)
     counted = calibrating[held_index] if calibrating[held_index].any() else weight[held_index]
-    temperature = temperature_of(validation, targets[held_index], counted, objective, own.mean(0, keepdim=True))
+    temperature, calibrated = calibrate(
+        validation, targets[held_index], counted, objective, own.mean(0, keepdim=True).detach()
+    )
     report = {
         "l2": l2,
         "held_out_loss": best_loss,
@@ -138,6 +140,7 @@ def fit_perceptron(
         "reuse": reuse,
         "own_parameters": own.mean(0).tolist(),
     }
+    report |= {"calibrated_parameters": calibrated} if calibrated else {}
     return parameters, temperature, report
 
 

@@ -5,7 +5,7 @@ of an outcome). Each loss here is a function l of the logit of what was said; a 
 
 - `flips`: each label was turned round with probability e < 1/2, P(said) = (1 - e) sigma(d) + e sigma(-d), so
   l(d) = -log[(1 - e) sigma(d) + e sigma(-d)] (Mnih and Hinton 2012; robust DPO and cDPO are its relatives). e is given,
-  or learnt beside the weights as e = sigma(own) / 2. The fitted d are log-odds of the *true* preference.
+  or learnt beside the weights as e = sigma(10 own) / 2. The fitted d are log-odds of the *true* preference.
 - `gce`: l(d) = (1 - sigma(d)^q) / q, q = 0.7 (generalised cross entropy, Zhang and Sabuncu 2018, arXiv 1805.07836);
   q -> 0 is the cross entropy, q = 1 the symmetric loss.
 - `symmetric`: l(d) = sigma(-d), for which l(d) + l(-d) = 1, so that the minimiser of its mean is the same with and
@@ -30,8 +30,10 @@ from tacit.errors import TacitError
 from tacit.rewards.objectives import Objective, Targets
 
 Robust = Literal["none", "flips", "gce", "symmetric"]
-START = math.log(0.05 / 0.45)
-"""Where a learnt flip rate starts: sigma(START) / 2 = .05."""
+_STEEP = 10.0
+"""Makes the gradient in `own` as large as those in the weights, so that a fit that ends by its size ends for both."""
+START = math.log(0.1 / 0.4) / _STEEP
+"""Where a learnt flip rate starts: sigma(10 START) / 2 = .1."""
 _Q = 0.7
 
 
@@ -52,8 +54,8 @@ def symmetric(logit: Tensor) -> Tensor:
 
 
 def flip_rate(own: Tensor) -> Tensor:
-    """The learnt flip rate sigma(own) / 2 from the objective's own parameter (members, p), (members, 1)."""
-    return torch.sigmoid(own[:, :1]) / 2
+    """The learnt flip rate sigma(10 own) / 2 from the objective's own parameter (members, p), (members, 1)."""
+    return torch.sigmoid(_STEEP * own[:, :1]) / 2
 
 
 def robust_objective(base: Objective, how: Robust, rate: float | None = None) -> Objective:
