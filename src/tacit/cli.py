@@ -449,7 +449,8 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
     own = set(FIT_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS)
-    chosen = options.model_dump(include=own & options.model_fields_set | {"seed"})
+    # A saved configuration names every option: those at their defaults say nothing, and a model may lack them.
+    chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
         train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.name, **chosen
@@ -517,9 +518,9 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
-    own, choices = options.load_own(reward, options.cache)
-    evidence = options.read(data)
     with row_writer(options.out) as write:
+        own, choices = options.load_own(reward, options.cache)
+        evidence = options.read(data)
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
