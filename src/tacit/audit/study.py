@@ -6,8 +6,8 @@ ratings the pairs of one prompt whose labels or scores differ. Sections of the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, read_pai
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
+from tacit.improve.select import Candidates
 from tacit.rewards.contract import Comparing, Reward, Uncertain
 
 PAIR_LIMIT = 200_000
@@ -38,7 +39,8 @@ class Study:
     """(n,) the record that each comparison came from, counted from 1."""
     resamples: int = 1000
     seed: int = 0
-    cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    candidates: Sequence[Candidates] = ()
+    """Completions to choose from, with a gold score, for the over-optimisation curve."""
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class Study:
         *,
         resamples: int = 1000,
         seed: int = 0,
+        candidates: Sequence[Candidates] = (),
     ) -> Study:
         """Read `evidence` once; raises `EvidenceError` where it is empty or does not say which completion is better."""
         records = list(evidence)
@@ -68,7 +71,7 @@ class Study:
         if len(pairs.a) == 0:
             raise EvidenceError("no comparison to audit with", mend="Give at least one.", source=source)
         extra = [(record.model_extra or {}) | _named(record) for record in records]
-        return cls(reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed)
+        return cls(reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed, candidates)
 
     @property
     def n(self) -> int:
