@@ -89,7 +89,7 @@ _LABELS = {
     "pad": "padded",
     "cut": "second half cut",
     "shuffle": "sentences shuffled",
-    "swap": "own against swapped prompt",
+    "swap": "own, not swapped prompt",
 }
 
 
