@@ -7,7 +7,7 @@ example, k = 2 for comparisons (preferred first), 1 for outcomes and ratings, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -51,8 +51,15 @@ class Examples:
         return replace(self, **arrays)
 
 
-def collect(evidence: Iterable[Record], source: str = "memory") -> Examples:
+def collect(
+    evidence: Iterable[Record],
+    source: str = "memory",
+    *,
+    attributes: list[Mapping[str, float | None]] | None = None,
+) -> Examples:
     """Gather records of one kind into `Examples`.
+
+    Ratings of several attributes are appended to the list `attributes`, where one is given, and leave `target` at 0.
 
     Raises `EvidenceError` for kinds that no reward is fitted on here, for mixed kinds, and where nothing could be
     learnt: no examples, one class only, all ratings equal, only ties.
@@ -94,17 +101,21 @@ def collect(evidence: Iterable[Record], source: str = "memory") -> Examples:
                 rows.append([row(record.prompt, record.completion)])
                 columns.append((float(record.label), False, 0.0, 1.0))
             case Rating():
-                if isinstance(record.score, dict):
+                if attributes is not None:
+                    given = record.score if isinstance(record.score, dict) else {"score": record.score}
+                    attributes.append(given)
+                elif isinstance(record.score, dict):
                     raise EvidenceError(
                         "ratings with several attributes need one attribute named",
-                        mend="Keep one number per row in column `score`.",
+                        mend="Fit model `attributes`, or keep one number per row in column `score`.",
                         source=source,
                         row=number,
                         column="score",
                         value=record.score,
                     )
                 rows.append([row(record.prompt, record.completion)])
-                columns.append((float(record.score), False, 0.0, 1.0))
+                score = 0.0 if isinstance(record.score, dict) else record.score
+                columns.append((float(score), False, 0.0, 1.0))
             case Ranking():
                 order = sorted(range(len(record.ranks)), key=lambda i: record.ranks[i])
                 rows.append([row(record.prompt, record.completions[i]) for i in order])
@@ -136,7 +147,8 @@ def collect(evidence: Iterable[Record], source: str = "memory") -> Examples:
         weight=values[:, 3].astype(np.float32),
         blocks=np.array(blocks, dtype=np.int64),
     )
-    _learnable(examples, source)
+    if attributes is None:
+        _learnable(examples, source)
     return examples
 
 

@@ -9,9 +9,9 @@ s, u and v being outputs of one head on the features of (x, y): a scalar reward 
 sign when the two are exchanged, by construction, and a rank of 1 can hold a circle of rock, paper and scissors.
 
 The circular part has a ridge of its own, as a multiple of that of s, and the multiple is chosen by cross-fitting over
-prompts. Since 1/2 (|u|^2 + |v|^2) bounds the nuclear norm of the form, a large multiple makes it zero. A scalar reward is
-among the choices, and is preferred unless another gains more than a standard error, and more than .001 nats a vote: so
-cycles are found and not invented.
+prompts. Since 1/2 (|u|^2 + |v|^2) bounds the nuclear norm of the form, a large multiple makes it zero. A scalar reward
+is among the choices, and is preferred unless another gains more than a standard error, and more than .001 nats a vote:
+so cycles are found and not invented.
 
 A score needs an opponent: `score` is the log-odds of winning against a random completion of a reference set, sampled
 from the fitting data and kept with the reward.

@@ -53,36 +53,50 @@ def shared_options(options: dict[str, Any], own: tuple[str, ...], model: str) ->
     return FitOptions(**{name: value for name, value in options.items() if name in SHARED})
 
 
-def targets_of(examples: Examples, label_smoothing: float = 0.0) -> Targets:
-    """What people said, as tensors."""
-    said = (examples.target, examples.ranks, examples.tie, examples.margin)
-    target, ranks, tie, margin = (torch.from_numpy(array) for array in said)
-    return Targets(target, ranks, tie, margin, label_smoothing)
+def targets_of(examples: Examples, label_smoothing: float = 0.0, target: np.ndarray | None = None) -> Targets:
+    """What people said, as tensors; `target` (..., n) stands for that of the examples."""
+    said = (examples.target if target is None else target, examples.ranks, examples.tie, examples.margin)
+    value, ranks, tie, margin = (torch.from_numpy(array) for array in said)
+    return Targets(value, ranks, tie, margin, label_smoothing)
 
 
-def fit_several(features: np.ndarray, examples: Examples, objective: Objective, options: FitOptions) -> SeveralFit:
+def fit_several(
+    features: np.ndarray,
+    examples: Examples,
+    objective: Objective,
+    options: FitOptions,
+    *,
+    target: np.ndarray | None = None,
+) -> SeveralFit:
     """Fit K members of a head on `features` (u, d) of the distinct responses of `examples`.
 
     A linear head is cross-fitted over prompts, which chooses its ridge and gives every example a held-out score; hidden
-    layers stop early on a share of the prompts, and those examples have one. Raises `FeatureError` where the features
-    do not match the responses or are not finite.
+    layers stop early on a share of the prompts, and those examples have one. `target` (..., n) float32 stands for that
+    of the examples where it has more axes. Raises `FeatureError` where the features do not match the responses or are
+    not finite.
     """
     start = time.perf_counter()
     check_features(features, examples)
     matrix = torch.from_numpy(np.ascontiguousarray(features))
     standardise = Standardiser.of(matrix)
     fitter = _linear if options.head == "linear" else _perceptron
-    parameters, held, held_scores, report = fitter(matrix, standardise, examples, objective, options)
+    targets = targets_of(examples, options.label_smoothing, target)
+    parameters, held, held_scores, report = fitter(matrix, standardise, examples, targets, objective, options)
     folded = {name: value.float().contiguous() for name, value in standardise.fold(parameters).items()}
     report |= {"n_fit": len(examples), "fit_seconds": time.perf_counter() - start}
     return SeveralFit(folded, held, held_scores, report)
 
 
 def _linear(
-    matrix: Tensor, standardise: Standardiser, examples: Examples, objective: Objective, options: FitOptions
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    objective: Objective,
+    options: FitOptions,
 ) -> tuple[Parameters, Tensor, Tensor, dict[str, Any]]:
     rng = np.random.default_rng(options.seed)
-    targets, weight = targets_of(examples, options.label_smoothing), torch.from_numpy(examples.weight)
+    weight = torch.from_numpy(examples.weight)
     design = Design.of(matrix, standardise, torch.from_numpy(examples.rows), objective)
     gram = gram_factor(design.matrix, options.seed)
     report: dict[str, Any] = {}
@@ -100,9 +114,14 @@ def _linear(
 
 
 def _perceptron(
-    matrix: Tensor, standardise: Standardiser, examples: Examples, objective: Objective, options: FitOptions
+    matrix: Tensor,
+    standardise: Standardiser,
+    examples: Examples,
+    targets: Targets,
+    objective: Objective,
+    options: FitOptions,
 ) -> tuple[Parameters, Tensor, Tensor, dict[str, Any]]:
-    targets, weight = targets_of(examples, options.label_smoothing), torch.from_numpy(examples.weight)
+    weight = torch.from_numpy(examples.weight)
     parameters, _, report = fit_perceptron(matrix, standardise, examples, targets, objective, options, weight)
     _, held = validation_split(examples, options.validation, np.random.default_rng(options.seed))
     rows = torch.from_numpy(examples.rows[held])
