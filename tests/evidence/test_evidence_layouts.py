@@ -183,43 +183,94 @@ def test_arena_conversations() -> None:
     assert record["tie"] is True
 
 
-def label_studio_task(selected: str | None, **annotation: Any) -> dict[str, Any]:
-    result = {
-        "id": "r",
-        "type": "pairwise",
-        "from_name": "pw",
-        "to_name": "answer1,answer2",
-        "value": {"selected": selected},
-    }
+def label_studio_task(
+    *results: dict[str, Any], data: dict[str, Any] | None = None, **annotation: Any
+) -> dict[str, Any]:
+    """A task as the export has it: results name the tag twice, annotations carry more than is read."""
+    written = [{"id": "r", "from_name": "pw", "to_name": "pw", "origin": "manual", **result} for result in results]
+    whole = {"id": 1, "completed_by": 3, "was_cancelled": False, "ground_truth": False, "lead_time": 4.2}
     return {
         "id": 7,
-        "data": {"prompt": "Q", "answer1": "one", "answer2": "two"},
-        "annotations": [{"id": 1, "completed_by": 3, "was_cancelled": False, "result": [result], **annotation}],
+        "data": data or {"prompt": "Q", "answer1": "one", "answer2": "two"},
+        "annotations": [{**whole, "result": written, **annotation}],
         "predictions": [],
+        "project": 1,
     }
+
+
+def chose(side: str) -> dict[str, Any]:
+    return {"type": "pairwise", "value": {"selected": side}}
 
 
 def test_label_studio_json_export() -> None:
-    _, (record,) = read_row(label_studio_task("right"))
-    assert holds(record, prompt="Q", chosen="two", rejected="one", annotator="3", task=7)
-    _, (record,) = read_row(label_studio_task("left", completed_by={"id": 3, "email": "a@b.c"}))
+    evidence, (record,) = read_row(label_studio_task(chose("right")))
+    assert (evidence.layout, evidence.kind) == ("label_studio", "comparison")
+    assert holds(record, prompt="Q", chosen="two", rejected="one", annotator="3", task=7, from_name="pw")
+    _, (record,) = read_row(label_studio_task(chose("left"), completed_by={"id": 3, "email": "a@b.c"}))
     assert holds(record, chosen="one", annotator="a@b.c")
-    assert read_row(label_studio_task("left", was_cancelled=True))[1] == []
+    assert read_row(label_studio_task(chose("left"), was_cancelled=True))[1] == []
 
 
-def test_label_studio_min_export() -> None:
+def test_label_studio_has_no_ties_but_annotations_that_say_nothing() -> None:
+    said = label_studio_task(chose("left"))
+    nothing = label_studio_task()
+    evidence = Evidence.from_records([nothing, said, nothing])
+    assert [record.chosen for record in evidence] == ["one"]
+    twice = {**said, "annotations": said["annotations"] * 2}
+    assert len(read_row(twice)[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "to_name", "rejected"),
+    [
+        ({"text1": "one", "text2": "two"}, "pw", "two"),
+        ({"prompt": "Q", "first try": "one", "second try": "two", "round": 2}, "pw", "two"),
+        ({"b": "two", "a": "one", "source": "x", "prompt": "Q"}, "a,b", "two"),
+        ({"prompt": "Q", "items": ["one", "two"]}, "pw", "two"),
+        ({"prompt": "Q", "items": [{"id": "x", "title": "A", "body": "one"}, {"id": "y", "body": "two"}]}, "pw", "two"),
+    ],
+)
+def test_label_studio_answers_are_found_among_the_data(data: dict[str, Any], to_name: str, rejected: str) -> None:
+    _, (record,) = read_row(label_studio_task({**chose("left"), "to_name": to_name}, data=data))
+    assert holds(record, chosen="one", rejected=rejected)
+
+
+def test_label_studio_answers_that_cannot_be_told_are_an_error() -> None:
+    task = label_studio_task(chose("left"), data={"prompt": "Q", "a": "one", "b": "two", "model": "x"})
+    with pytest.raises(EvidenceError, match=r"row 1, column `data`: .* not found among `prompt`, `a`, .*`answer1`"):
+        list(Evidence.from_records([task]))
+
+
+@pytest.mark.parametrize("choice", [[{"selected": "right"}], {"selected": "right"}, "right"])
+def test_label_studio_min_and_csv_exports(choice: Any) -> None:
     row = {
         "id": 7,
         "prompt": "Q",
-        "answer1": "one",
-        "answer2": "two",
-        "pw": "right",
+        "left one": "one",
+        "right one": "two",
+        "pw": choice,
         "annotator": 3,
         "annotation_id": 9,
+        "created_at": "2024-03-29T05:39:54.721157Z",
+        "updated_at": "2024-03-29T05:52:32.001770Z",
+        "lead_time": 37.4,
     }
     evidence, (record,) = read_row(row)
     assert evidence.layout == "label_studio_min"
     assert holds(record, prompt="Q", chosen="two", rejected="one", annotator="3")
+    blank = {name: value for name, value in row.items() if name != "pw"}
+    assert len(list(Evidence.from_records([row, blank]))) == 1
+
+
+def test_label_studio_ranker_orders_its_items() -> None:
+    data = {"prompt": "Q", "items": [{"id": name, "title": "T", "body": f"answer {name}"} for name in "abc"]}
+    ordered = {"type": "ranker", "value": {"ranker": {"rank": ["c", "a", "b"]}}}
+    evidence, (record,) = read_row(label_studio_task(ordered, data=data))
+    assert (evidence.layout, evidence.kind) == ("label_studio_ranker", "ranking")
+    assert holds(record, prompt="Q", completions=["answer c", "answer a", "answer b"], ranks=[1, 2, 3], annotator="3")
+    buckets = {"type": "ranker", "value": {"ranker": {"good": ["c"], "biased": ["a"], "_": ["b"]}}}
+    with pytest.raises(EvidenceError, match=r"row 1, column `annotations`: .*several buckets, which is no order"):
+        list(Evidence.from_records([label_studio_task(buckets, data=data)]))
 
 
 def test_panda_lm_gives_a_comparison_for_each_annotator() -> None:

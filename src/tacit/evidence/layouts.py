@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tacit.evidence import label_studio as ls
 from tacit.evidence import mappings as m
 from tacit.evidence.mappings import ALIASES, Row, Rows
 from tacit.evidence.records import Kind
@@ -60,9 +61,10 @@ _ULTRA = m.completions_have("response", "overall_score")
 
 LAYOUTS: tuple[Layout, ...] = (
     _layout("verl", "problem", "prompt reward_model", m.verl, lambda r: isinstance(r["reward_model"], Mapping)),
-    _layout("label_studio", "comparison", "annotations data", m.label_studio, m.is_label_studio),
+    _layout("label_studio", "comparison", "annotations data", ls.comparisons, ls.has("pairwise")),
+    _layout("label_studio_ranker", "ranking", "annotations data", ls.rankings, ls.has("ranker")),
     _layout(
-        "label_studio_min", "comparison", "annotation_id", m.label_studio_min, lambda r: m.min_choice(r) is not None
+        "label_studio_min", "comparison", "annotation_id", ls.flat_comparison, lambda r: ls.chosen_side(r) is not None
     ),
     _layout("oasst", "ranking", "message_tree_id prompt", m.oasst_rankings, lambda r: isinstance(r["prompt"], Mapping)),
     _layout("oasst", "demonstration", "message_tree_id prompt", m.oasst_demonstrations),

@@ -18,7 +18,7 @@ Rows = list[dict[str, Any]]
 TIES = {"tie", "tied", "equal", "draw", "same", "both", "neither", "none", "tie (bothbad)", "bothbad", "both_bad"}
 _LEFT = {"left", "a", "1", "first", "model_a", "model_1", "response_a", "response_1", "output_1"}
 _RIGHT = {"right", "b", "2", "second", "model_b", "model_2", "response_b", "response_2", "output_2"}
-_SIDES = (
+SIDES = (
     ("left", "right"),
     ("response_a", "response_b"),
     ("conversation_a", "conversation_b"),
@@ -52,7 +52,8 @@ class Misfit(Exception):
         return EvidenceError(self.reason, mend=self.mend, source=source, row=row, column=self.column, **self.value)
 
 
-def _without(row: Row, *columns: str) -> dict[str, Any]:
+def without(row: Row, *columns: str) -> dict[str, Any]:
+    """The row without these columns."""
     return {name: value for name, value in row.items() if name not in columns}
 
 
@@ -101,7 +102,7 @@ def reward_bench_2(row: Row) -> Rows:
     """RewardBench 2: one or more correct and several wrong completions, as a ranking with two places."""
     chosen, rejected = row["chosen"], row["rejected"]
     ranks = [1] * len(chosen) + [2] * len(rejected)
-    return [{**_without(row, "chosen", "rejected"), "completions": [*chosen, *rejected], "ranks": ranks}]
+    return [{**without(row, "chosen", "rejected"), "completions": [*chosen, *rejected], "ranks": ranks}]
 
 
 def reward_bench_2_pairs(row: Row) -> Rows:
@@ -113,17 +114,17 @@ def system_and_input(row: Row) -> Rows:
     """Axolotl: `system`, `input`, `chosen`, `rejected`."""
     turns = [{"role": "system", "content": row["system"]}] if row["system"] else []
     prompt = [*turns, {"role": "user", "content": row["input"]}] if turns else row["input"]
-    return [{**_without(row, "system", "input"), "prompt": prompt}]
+    return [{**without(row, "system", "input"), "prompt": prompt}]
 
 
 def sides_and_verdict(row: Row) -> tuple[str, str, str] | None:
     """The columns of the two answers and of the verdict, where a row has them."""
     verdict = next((name for name in _VERDICTS if name in row), None)
-    sides = next(((a, b) for a, b in _SIDES if a in row and b in row), None)
+    sides = next(((a, b) for a, b in SIDES if a in row and b in row), None)
     return (*sides, verdict) if sides and verdict else None
 
 
-def _verdict(value: Any, left: str, right: str, column: str) -> float:
+def verdict_of(value: Any, left: str, right: str, column: str) -> float:
     """1 where the left side won, 0 for the right one, 0.5 for a tie; numbers run from 1 (left) to 2 (right)."""
     word = str(value).strip().lower()
     if word in TIES:
@@ -143,7 +144,8 @@ def _verdict(value: Any, left: str, right: str, column: str) -> float:
     raise Misfit("the verdict names no side", f"Write `{left}`, `{right}` or `tie`", column, value=value)
 
 
-def _pair(kept: Mapping[str, Any], left: Any, right: Any, verdict: float) -> dict[str, Any]:
+def pair_of(kept: Mapping[str, Any], left: Any, right: Any, verdict: float) -> dict[str, Any]:
+    """A comparison of two answers from `verdict_of`; a tie keeps the left one as chosen."""
     chosen, rejected = (left, right) if verdict >= 0.5 else (right, left)
     return {**kept, "chosen": chosen, "rejected": rejected, "tie": verdict == 0.5}
 
@@ -155,11 +157,11 @@ def two_sided(row: Row) -> Rows:
         raise Misfit("the row lacks its two answers or the verdict", "Keep one kind of row per file")
     if row[column] is None or row[column] == "":
         return []
-    verdict = _verdict(row[column], left, right, column)
-    kept = _annotator(_prompt(_without(row, left, right)))
+    verdict = verdict_of(row[column], left, right, column)
+    kept = _annotator(with_prompt(without(row, left, right)))
     if left.startswith("conversation"):
-        return implicit_prompt(_pair(kept, row[left], row[right], verdict))
-    return [_pair(kept, row[left], row[right], verdict)]
+        return implicit_prompt(pair_of(kept, row[left], row[right], verdict))
+    return [pair_of(kept, row[left], row[right], verdict)]
 
 
 def _annotator(row: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _annotator(row: dict[str, Any]) -> dict[str, Any]:
     return row if "annotator" in row or theirs is None else {**row, "annotator": row[theirs]}
 
 
-def _prompt(row: dict[str, Any]) -> dict[str, Any]:
+def with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     """The prompt under its name; `instruction` and `input` of the Alpaca family are joined by a blank line."""
     if "prompt" in row:
         return row
@@ -181,9 +183,9 @@ def _prompt(row: dict[str, Any]) -> dict[str, Any]:
 def panda_lm(row: Row) -> Rows:
     """PandaLM: `annotator1`, `annotator2`, ... each say 1, 2 or 0 for a tie; one comparison for each of them."""
     names = [name for name in row if name.startswith("annotator") and name[9:].isdigit()]
-    kept = _prompt(_without(row, "response1", "response2", *names))
+    kept = with_prompt(without(row, "response1", "response2", *names))
     return [
-        _pair({**kept, "annotator": name}, row["response1"], row["response2"], _verdict(row[name], "1", "2", name))
+        pair_of({**kept, "annotator": name}, row["response1"], row["response2"], verdict_of(row[name], "1", "2", name))
         for name in names
         if row[name] is not None
     ]
@@ -192,69 +194,13 @@ def panda_lm(row: Row) -> Rows:
 def votes(row: Row) -> Rows:
     """A list `votes` of {annotator, vote}, where a vote names one of two columns (`a1`, `a2`) or says it is a tie."""
     left, right = "a1", "a2"
-    kept = _without(row, left, right, "votes")
+    kept = without(row, left, right, "votes")
     return [
-        _pair({**kept, **_without(vote, "vote")}, row[left], row[right], _verdict(vote["vote"], left, right, "votes"))
+        pair_of(
+            {**kept, **without(vote, "vote")}, row[left], row[right], verdict_of(vote["vote"], left, right, "votes")
+        )
         for vote in row["votes"]
     ]
-
-
-def label_studio(row: Row) -> Rows:
-    """Label Studio's JSON export of a pairwise project: one comparison for each annotator's result."""
-    records: Rows = []
-    for annotation in row["annotations"]:
-        if annotation.get("was_cancelled"):
-            continue
-        by = annotation.get("completed_by")
-        by = by.get("email", by.get("id")) if isinstance(by, Mapping) else by
-        for result in annotation.get("result", ()):
-            if result.get("type") == "pairwise":
-                left, right = _label_studio_sides(row["data"], result.get("to_name"))
-                kept = {**_prompt(_without(row["data"], left, right)), "annotator": by, "task": row.get("id")}
-                selected = result.get("value", {}).get("selected") or "tie"
-                verdict = _verdict(selected, left, right, "annotations")
-                records.append(_pair(kept, row["data"][left], row["data"][right], verdict))
-    return records
-
-
-def _label_studio_sides(data: Row, to_name: Any) -> tuple[str, str]:
-    named = to_name.split(",") if isinstance(to_name, str) else to_name or []
-    if len(named) == 2 and all(name in data for name in named):
-        return named[0], named[1]
-    pairs = [*_SIDES, ("text1", "text2"), ("answer_1", "answer_2"), ("item1", "item2")]
-    for left, right in pairs:
-        if left in data and right in data:
-            return left, right
-    texts = [name for name, value in data.items() if isinstance(value, str) and name not in ("prompt", "question")]
-    if len(texts) == 2:
-        return texts[0], texts[1]
-    raise Misfit(
-        "the two answers were not found in `data`", "Name them `answer1` and `answer2`", "data", value=dict(data)
-    )
-
-
-def is_label_studio(row: Row) -> bool:
-    """Whether a row is a task with its data and annotations."""
-    return isinstance(row["annotations"], list) and isinstance(row["data"], Mapping)
-
-
-def label_studio_min(row: Row) -> Rows:
-    """Label Studio's JSON-MIN export: the answers as columns, and the choice as {"selected": side} or a word."""
-    column = min_choice(row) or ""
-    value = row[column]
-    selected = value.get("selected") if isinstance(value, Mapping) else value
-    left, right = _label_studio_sides(row, None)
-    kept = _prompt(_without(row, left, right, column))
-    return [_pair(kept, row[left], row[right], _verdict(selected or "tie", left, right, column))]
-
-
-def min_choice(row: Row) -> str | None:
-    """The column of a JSON-MIN export that says left or right."""
-    for name, value in row.items():
-        value = value.get("selected") if isinstance(value, Mapping) else value
-        if isinstance(value, str) and value in ("left", "right") and name not in ("left", "right"):
-            return name
-    return None
 
 
 # --- several completions ---
@@ -286,26 +232,26 @@ def nemo(row: Row) -> Rows:
     """NeMo RL: `context` and `completions` of {rank, completion}; the lowest rank is the best."""
     ranks = _dense_ranks(item["rank"] for item in row["completions"])
     completions = [item["completion"] for item in row["completions"]]
-    return [{**_without(row, "context"), "prompt": row["context"], "completions": completions, "ranks": ranks}]
+    return [{**without(row, "context"), "prompt": row["context"], "completions": completions, "ranks": ranks}]
 
 
 def nemo_pairs(row: Row) -> Rows:
     """NeMo RL as every pair of its completions; equal ranks tie."""
     (ranking,) = nemo(row)
-    kept = _without(ranking, "completions", "ranks")
+    kept = without(ranking, "completions", "ranks")
     return [
-        _pair(kept, a, b, 0.5 if i == j else float(i < j))
+        pair_of(kept, a, b, 0.5 if i == j else float(i < j))
         for (a, i), (b, j) in combinations(zip(ranking["completions"], ranking["ranks"], strict=True), 2)
     ]
 
 
 def ultra_feedback(row: Row) -> Rows:
     """UltraFeedback: `completions` of {response, overall_score, annotations}; one rating for each that has a score."""
-    kept = _without(_prompt(dict(row)), "completions")
+    kept = without(with_prompt(dict(row)), "completions")
     return [
         {
             **kept,
-            **_without(item, "response", "overall_score"),
+            **without(item, "response", "overall_score"),
             "completion": item["response"],
             "score": item["overall_score"],
         }
@@ -318,7 +264,7 @@ def ultra_feedback_ranking(row: Row) -> Rows:
     """UltraFeedback as one ranking by overall score."""
     scored = [item for item in row["completions"] if item["overall_score"] is not None]
     ranks = _dense_ranks(-item["overall_score"] for item in scored)
-    kept = _prompt(_without(row, "completions"))
+    kept = with_prompt(without(row, "completions"))
     return [{**kept, "completions": [item["response"] for item in scored], "ranks": ranks}] if len(scored) > 1 else []
 
 
@@ -376,7 +322,7 @@ def answers(row: Row) -> Rows:
     completions, labels = row["completions"], row["labels"]
     if not isinstance(completions, list) or not isinstance(labels, list) or len(completions) != len(labels):
         raise Misfit("`completions` and `labels` do not match", "Give one label for each completion", "labels")
-    kept = _without(row, "completions", "labels")
+    kept = without(row, "completions", "labels")
     return [{**kept, "completion": c, "label": label} for c, label in zip(completions, labels, strict=True)]
 
 
@@ -389,17 +335,17 @@ def last_message(row: Row) -> Rows:
         raise Misfit(
             "`messages` is not a conversation", "Give two or more {role, content}", "messages", value=row["messages"]
         )
-    return [{**_without(row, "messages"), "prompt": row["messages"][:-1], "completion": row["messages"][-1:]}]
+    return [{**without(row, "messages"), "prompt": row["messages"][:-1], "completion": row["messages"][-1:]}]
 
 
 def alpaca(row: Row) -> Rows:
     """Alpaca: `instruction`, `input`, `output`."""
-    return [{**_prompt(_without(row, "output")), "completion": row["output"]}]
+    return [{**with_prompt(without(row, "output")), "completion": row["output"]}]
 
 
 def self_instruct(row: Row) -> Rows:
     """Self-Instruct: `instruction` and `instances` of {input, output}."""
-    kept = _without(row, "instances")
+    kept = without(row, "instances")
     return [record for item in row["instances"] for record in alpaca({**kept, **item})]
 
 

@@ -1,0 +1,133 @@
+"""Label Studio's exports of projects that compare two answers (tag Pairwise) or order several (tags List and Ranker).
+
+What its interface writes, and what follows from that:
+
+- A result of type `pairwise` has the value {"selected": "left"} or {"selected": "right"}. Clicking the chosen side once
+  more removes the result, so there are no ties, and an annotation without a result says nothing.
+- Its `to_name` is the tag Pairwise itself, so the export does not say which column of `data` stood left (where it was
+  written by hand it may name both). The answers are found by their usual names, as two `items`, or as the only two
+  texts beside the prompt, in the order of the columns.
+- A result of type `ranker` has one list of ids of `items`, the best first. Ids in several buckets are sorted into
+  categories, which is no order.
+- JSON-MIN and CSV have a row for each annotation, with the data and, under the tag's name, a list of such values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tacit.evidence.mappings import ALIASES, SIDES, Misfit, Row, Rows, pair_of, verdict_of, with_prompt, without
+
+_NAMES = (*SIDES, ("text1", "text2"), ("answer_1", "answer_2"), ("item1", "item2"), ("output1", "output2"))
+_ITEM = ("body", "text", "html", "title")
+_OF_THE_EXPORT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+"""Columns that JSON-MIN and CSV add to the data."""
+
+
+def has(kind: str) -> Callable[[Row], bool]:
+    """A test for tasks with a result of this type."""
+
+    def fits(row: Row) -> bool:
+        whole = isinstance(row["annotations"], list) and isinstance(row["data"], Mapping)
+        return whole and next(_results(row, kind), None) is not None
+
+    return fits
+
+
+def comparisons(row: Row) -> Rows:
+    """A task as one comparison for each annotation that chose a side."""
+    records: Rows = []
+    for beside, value in _results(row, "pairwise"):
+        if not _cancelled(beside) and (chosen := _selected(value)):
+            left, right, kept = _answers(row["data"], "data", beside["to_name"])
+            records.append(
+                pair_of({**kept, **_kept(row, beside)}, left, right, verdict_of(chosen, "left", "right", "data"))
+            )
+    return records
+
+
+def rankings(row: Row) -> Rows:
+    """A task as one ranking for each annotation that ordered its `items`."""
+    records: Rows = []
+    for beside, value in _results(row, "ranker"):
+        lists = value.get("ranker")
+        filled = [ids for ids in lists.values() if ids] if isinstance(lists, Mapping) else []
+        if _cancelled(beside) or not filled:
+            continue
+        if len(filled) > 1:
+            reason = "the items are sorted into several buckets, which is no order"
+            raise Misfit(reason, "Let people order one list: a Ranker without buckets", "annotations", value=lists)
+        texts = {str(item["id"]): _item(item) for item in row["data"]["items"]}
+        ranked = [texts[str(name)] for name in filled[0]]
+        kept = with_prompt(without(row["data"], "items"))
+        ranks = list(range(1, len(ranked) + 1))
+        records.append({**kept, **_kept(row, beside), "completions": ranked, "ranks": ranks})
+    return [record for record in records if len(record["ranks"]) > 1]
+
+
+def flat_comparison(row: Row) -> Rows:
+    """A row of JSON-MIN or CSV as a comparison; one in which nobody chose gives none."""
+    column, chosen = chosen_side(row) or ("", "")
+    if not column:
+        return []
+    left, right, kept = _answers(without(row, column), None)
+    return [pair_of(kept, left, right, verdict_of(chosen, "left", "right", column))]
+
+
+def chosen_side(row: Row) -> tuple[str, str] | None:
+    """The column of JSON-MIN or CSV that says left or right, and what it says."""
+    for name, value in row.items():
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        side = _selected(value) if isinstance(value, Mapping) else value
+        if side in ("left", "right") and name not in ("left", "right"):
+            return name, str(side)
+    return None
+
+
+def _results(row: Row, kind: str) -> Iterator[tuple[Row, Row]]:
+    """Annotations and the value of each of their results of this type."""
+    for annotation in row["annotations"]:
+        for result in annotation.get("result") or ():
+            if result.get("type") == kind and isinstance(result.get("value"), Mapping):
+                yield (
+                    {**annotation, "from_name": result.get("from_name"), "to_name": result.get("to_name")},
+                    result["value"],
+                )
+
+
+def _cancelled(annotation: Row) -> bool:
+    return bool(annotation.get("was_cancelled"))
+
+
+def _selected(value: Row) -> Any:
+    chosen = value.get("selected")
+    return None if chosen == "none" else chosen
+
+
+def _kept(row: Row, annotation: Row) -> dict[str, Any]:
+    """What is kept of a task and its annotation: the person, the tag (a project may ask several things), the task."""
+    by = annotation.get("completed_by")
+    by = by.get("email", by.get("id")) if isinstance(by, Mapping) else by
+    return {"annotator": by, "from_name": annotation["from_name"], "task": row.get("id")}
+
+
+def _answers(data: Row, column: str | None, to_name: Any = None) -> tuple[Any, Any, dict[str, Any]]:
+    """The left and the right answer, and the other columns with the prompt under its name."""
+    items = data.get("items")
+    if isinstance(items, list) and len(items) == 2:
+        return _item(items[0]), _item(items[1]), with_prompt(without(data, "items"))
+    aside = ("prompt", *ALIASES["prompt"], *_OF_THE_EXPORT)
+    texts = [name for name, value in data.items() if isinstance(value, str) and name not in aside]
+    told = str(to_name).split(",")
+    pairs = (*([(told[0], told[1])] if len(told) == 2 else []), *_NAMES)
+    named = next(((left, right) for left, right in pairs if left in data and right in data), None)
+    if named is None and len(texts) != 2:
+        reason = f"the two answers were not found among {', '.join(f'`{name}`' for name in data)}"
+        raise Misfit(reason, "Name them `answer1` (left) and `answer2` (right)", column)
+    left, right = named or texts
+    return data[left], data[right], with_prompt(without(data, left, right))
+
+
+def _item(item: Any) -> Any:
+    return next((item[name] for name in _ITEM if item.get(name)), "") if isinstance(item, Mapping) else item
