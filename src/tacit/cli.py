@@ -347,7 +347,7 @@ class BenchOptions(Options):
     """Rounds of encoding on each side."""
     sizes: Annotated[tuple[int, ...] | None, Many] = None
     """Numbers of comparisons with flipped labels, for the suite `recovery`."""
-    flip: Annotated[float | None, Field(ge=0, le=1)] = None
+    flip: Annotated[float | None, Field(ge=0.01, le=0.99)] = None
     """Share of those labels that are turned round."""
     seeds: Annotated[int | None, Field(ge=2)] = None
     """Repetitions behind each interval, with seeds that count up from --seed."""

@@ -34,7 +34,7 @@ from tacit.rewards.feature_reward import fit
 Row = dict[str, Any]
 
 OBJECTIVES = ("bradley_terry", "classification")
-DIFFERENCE = "bradley_terry - classification"
+DIFFERENCE = "difference"
 WIDE = {"head": "mlp", "hidden": (1024,), "batch_size": 256, "epochs": 20, "patience": 10}
 CLEAN: dict[str, dict[str, Any]] = {"linear": {}, "mlp": {**WIDE, "weight_decay": 3.0}}
 """Fit options by head, for labels without errors."""
@@ -88,7 +88,7 @@ def run(
     for name, value, low, high in (
         ("seeds", seeds, 2, math.inf),
         ("pairs", pairs, 100, MOST_PAIRS),
-        ("flip", flip, 0.0, 1.0),
+        ("flip", flip, 0.01, 0.99),
         *(("sizes", size, 100, pairs) for size in sizes),
     ):
         if not low <= value <= high:
@@ -100,23 +100,23 @@ def run(
 
 
 def once(seed: int, pairs: int, sizes: Sequence[int], flip: float) -> Iterator[Row]:
-    """Every fit of one seed: labels, comparisons, reward, objective, seed, spearman."""
+    """Every fit of one seed: pairs, share of flips, reward, objective, seed, spearman."""
     trial = _trial(pairs, seed)
 
-    def row(labels: str, n: int | None, reward: str, objective: str | None, value: float) -> Row:
-        named = {"labels": labels, "comparisons": n, "reward": reward, "objective": objective}
+    def row(n: int | None, flips: float | None, reward: str, objective: str | None, value: float) -> Row:
+        named = {"pairs": n, "flips": flips, "reward": reward, "objective": objective}
         return {**named, "seed": seed, "spearman": value}
 
-    for name, control in (("length alone", LengthReward()), ("random", RandomReward(seed))):
-        yield row("none", None, name, None, trial.spearman(control.score(trial.prompts, trial.replies)))
+    for name, control in (("length", LengthReward()), ("random", RandomReward(seed))):
+        yield row(None, None, name, None, trial.spearman(control.score(trial.prompts, trial.replies)))
     for head, options in CLEAN.items():
-        yield row("clean", pairs, head, OBJECTIVES[0], trial.recovered(trial.rows, seed, **options))
+        yield row(pairs, 0.0, head, OBJECTIVES[0], trial.recovered(trial.rows, seed, **options))
     noisy = flipped(trial.rows, flip, np.random.default_rng([seed, 2]))
     for n in sizes:
         for head, options in FLIPPED.items():
             for objective in OBJECTIVES:
                 value = trial.recovered(noisy[:n], seed, objective=objective, **options)
-                yield row(f"{flip:.0%} flipped", n, head, objective, value)
+                yield row(n, flip, head, objective, value)
 
 
 def flipped(rows: Sequence[Row], share: float, rng: np.random.Generator) -> list[Row]:
@@ -138,23 +138,22 @@ def flipped(rows: Sequence[Row], share: float, rng: np.random.Generator) -> list
 def summarise(found: Iterable[Row]) -> list[Row]:
     """Rows of single seeds as means with 95% intervals, in order of first appearance.
 
-    Where both objectives were fitted, a third row has their difference, paired by seed whatever the order of the rows.
+    Where both objectives were fitted, a third row has the `difference` Bradley-Terry minus classification, paired by
+    seed whatever the order of the rows.
     """
     cells: dict[tuple[Any, ...], dict[str | None, dict[int, float]]] = {}
     for row in found:
-        cell = cells.setdefault((row["labels"], row["comparisons"], row["reward"]), {})
+        cell = cells.setdefault((row["pairs"], row["flips"], row["reward"]), {})
         cell.setdefault(row["objective"], {})[row["seed"]] = row["spearman"]
     rows = []
-    for (labels, comparisons, reward), cell in cells.items():
+    for (pairs, flips, reward), cell in cells.items():
         if all(objective in cell for objective in OBJECTIVES):
             first, second = (cell[objective] for objective in OBJECTIVES)
             cell = {**cell, DIFFERENCE: {s: first[s] - second[s] for s in first}}
         for objective, by_seed in cell.items():
-            values = list(by_seed.values())
-            mean, interval = mean_interval(values)
-            row = {"labels": labels, "comparisons": comparisons, "reward": reward, "objective": objective}
-            ends = {"lowest": min(values), "highest": max(values)}
-            rows.append({**row, "spearman": mean, "spearman_ci": interval, **ends})
+            mean, interval = mean_interval(list(by_seed.values()))
+            row = {"pairs": pairs, "flips": flips, "reward": reward, "objective": objective}
+            rows.append({**row, "spearman": mean, "spearman_ci": interval})
     return rows
 
 
