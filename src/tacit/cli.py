@@ -36,7 +36,7 @@ class Options(BaseModel):
 
     config: Annotated[Path | None, Parameter(group="Common")] = None
     """YAML file of options: the same names in snake_case, one a line. Flags win."""
-    seed: Annotated[int, Parameter(group="Common")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), Parameter(group="Common")] = 0
     """The same seed gives the same result."""
     json_: Annotated[bool, Parameter(name="--json", negative="", group="Common")] = False
     """Print one JSON document on stdout instead of a table."""
@@ -137,7 +137,9 @@ class FitOptions(Reading, Caution):
     model: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto: scalar, but process for steps and verifier for problems; scalar: one score; process: a score for each step
     of a solution; prefix: a score for unfinished completions; within: right against
-    wrong answers of one prompt, from outcomes; verifier: the answers of problems, checked by a rule."""
+    wrong answers of one prompt, from outcomes; verifier: the answers of problems, checked by a rule;
+    mean_variance, categorical: how people's scores are spread; pairwise: preferences that may go in circles;
+    attributes: several ratings; boosted: trees."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
@@ -148,13 +150,13 @@ class FitOptions(Reading, Caution):
     """Bootstrap members; two or more give each score its spread."""
     shared_trunk: Annotated[bool, Flag, Parameter(group="Reward")] = False
     """Members share the hidden layers and differ in their last one."""
-    hidden: Annotated[tuple[int, ...], Many, Parameter(group="Reward")] = (256, 256, 256)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Many, Parameter(group="Reward")] = (256, 256, 256)
     """Widths of the hidden layers of mlp."""
-    l2: Annotated[float | None, Field(ge=0), Parameter(group="Reward")] = None
+    l2: Annotated[float | None, Field(ge=0, le=1e9), Parameter(group="Reward")] = None
     """Ridge of the linear part; chosen by cross-fitting over prompts unless given."""
-    weight_decay: Annotated[float, Field(ge=0), Parameter(group="Reward")] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=1e9), Parameter(group="Reward")] = 0.1
     """Decoupled weight decay of mlp."""
-    learning_rate: Annotated[float, Field(gt=0), Parameter(group="Reward")] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1e9), Parameter(group="Reward")] = 1e-3
     """Peak learning rate of mlp."""
     batch_size: Annotated[int, Field(ge=1), Parameter(group="Reward")] = 1024
     """Examples a step of mlp."""
@@ -178,6 +180,28 @@ class FitOptions(Reading, Caution):
     """Let length explain what it can while fitting, and leave its part out of the score."""
     augment: Annotated[float, Field(ge=0, le=10), Parameter(group="Robustness")] = 0.0
     """Comparisons to add with answers of other prompts, as a share of those given: 0.5 is half as many."""
+    risk: Annotated[float | None, Field(gt=0, lt=1), Parameter(group="Distributions")] = None
+    """Quantile that is the score of mean_variance or categorical, as 0.1: low where people differ; else the mean."""
+    atoms: Annotated[int, Field(ge=2), Parameter(group="Distributions")] = 10
+    """Values that a score of categorical may take."""
+    entropy: Annotated[float, Field(ge=0), Parameter(group="Distributions")] = 0.1
+    """Entropy coefficient of categorical: how much all its values are used."""
+    rank: Annotated[int, Field(ge=1), Parameter(group="Pairwise")] = 2
+    """Circles that the preferences of pairwise may go in."""
+    references: Annotated[int, Field(ge=1), Parameter(group="Pairwise")] = 256
+    """Completions kept as opponents: the score of pairwise is the log-odds of winning against a random one."""
+    weights: Annotated[tuple[str, ...], Parameter(group="Attributes"), Many] = ()
+    """Weights of attributes, as helpful=1 verbose=-0.5; equal ones unless given, 0 for those left out."""
+    gate: Annotated[Path | None, Parameter(group="Attributes")] = None
+    """File of comparisons that teach how the prompt mixes the attributes."""
+    trees: Annotated[int, Field(ge=1), Parameter(group="Trees")] = 1000
+    """Most trees of boosted; held-out prompts say how many are kept."""
+    leaves: Annotated[int, Field(ge=2), Parameter(group="Trees")] = 15
+    """Most leaves of a tree."""
+    shrinkage: Annotated[float, Field(gt=0, le=1), Parameter(group="Trees")] = 0.05
+    """Step of each tree."""
+    smallest: Annotated[int, Field(ge=1), Parameter(group="Trees")] = 20
+    """Fewest responses in a leaf."""
     cut: Annotated[Literal["auto", "newline", "paragraph", "sentence", "list"], Parameter(group="Reasoning")] = "auto"
     """What a step of a solution is, for process; auto takes what gives the labelled steps back."""
     aggregate: Annotated[Literal["min", "product", "last"], Parameter(group="Reasoning")] = "min"
@@ -192,6 +216,8 @@ class FitOptions(Reading, Caution):
     """number, latex, exact, regex, json_schema or unit_tests, for a verifier; number unless given."""
     unknown: Annotated[float | None, Parameter(group="Reasoning")] = None
     """Score of a verifier for prompts without a known answer; an error unless given."""
+    judge: Annotated[Path | None, Parameter(group="Reward")] = None
+    """YAML file of a language model that judges, for --model judge: it is calibrated to the evidence."""
     people: Annotated[Literal["pooled", "decomposed", "groups", "latent", "reliability"], Parameter(group="People")] = (
         "pooled"
     )
@@ -245,6 +271,15 @@ PEOPLE_OPTIONS = (
 """Likewise, for people models."""
 
 
+SHAPE_OPTIONS = (
+    *("risk", "atoms", "entropy", "rank", "references", "weights", "gate", "trees", "leaves", "shrinkage", "smallest"),
+)
+"""Likewise, for distributions, pairwise preferences, attributes and trees."""
+
+JUDGE_OPTIONS = ("judge",)
+"""Likewise, for a language model that judges."""
+
+
 REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride", "check", "unknown")
 """Likewise, for rewards of solutions in steps and of problems."""
 
@@ -291,7 +326,11 @@ class AuditOptions(ForOne):
     """Options of `tacit audit`."""
 
     out: Path | None = None
-    """JSON file for the metrics."""
+    """report.html for the whole report, with metrics.json beside it; or a JSON file for the metrics alone."""
+    candidates: Path | None = None
+    """File of candidates with a gold score, as for `tacit select`: how far to choose or tune by this reward."""
+    gold: str = "gold"
+    """Column of the gold score in --candidates."""
     resamples: Annotated[int, Field(ge=10)] = 1000
     """Bootstrap draws behind each interval."""
     cache: Path | None = None
@@ -420,7 +459,9 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
             print(finding)
         terminal.print_table(terminal.named_rows(report.statistics), f"{report.source}: {report.kind}")
     if not report.ok:
-        raise TacitError(f"{data}: {len(report.errors)} kinds of errors in the data. Mend them as said above")
+        count = len(report.errors)
+        found = "an error" if count == 1 else f"{count} kinds of errors"
+        raise TacitError(f"{data}: {found} in the data. Mend {'it' if count == 1 else 'them'} as said above")
 
 
 @app.command
@@ -448,7 +489,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     elif options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
-    own = set(FIT_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS)
+    own = set(FIT_OPTIONS + SHAPE_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS + JUDGE_OPTIONS)
     # A saved configuration names every option: those at their defaults say nothing, and a model may lack them.
     chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
@@ -518,6 +559,7 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
+    terminal.require_apart(options.out, data, options.for_, options.items)
     with row_writer(options.out) as write:
         own, choices = options.load_own(reward, options.cache)
         evidence = options.read(data)
@@ -548,6 +590,7 @@ def audit(
     from tacit.audit.metrics import evaluate
 
     start = time.perf_counter()
+    terminal.require_apart(options.out, data, options.for_, options.items)
     loaded, choices = options.load_own(reward, options.cache)
     evidence = options.read(data)
     if choices:
@@ -558,10 +601,30 @@ def audit(
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}
-    if options.out is not None:
+    if options.out is not None and options.out.suffix == ".html":
+        result |= {"audit": _report(loaded, evidence, options), "out": str(options.out)}
+        terminal.write_result(options.out.with_name("metrics.json"), result)
+    elif options.out is not None:
         terminal.write_result(options.out, result)
+    if options.out is not None:
         options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
     options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
+
+
+def _report(reward: Reward, evidence: Evidence, options: AuditOptions) -> dict[str, Any]:
+    from tacit.artefacts import atomic_file
+    from tacit.audit import report
+    from tacit.improve.select import read_candidates
+
+    listed = [] if options.candidates is None else list(read_candidates(options.candidates, gold=options.gold))
+    made = report.audit(reward, evidence, candidates=listed, resamples=options.resamples, seed=options.seed)
+    assert options.out is not None
+    with atomic_file(options.out) as temporary:
+        temporary.write_text(made.html(), "utf-8")
+    if not options.json_:
+        for _, finding in made.findings[: report.Report.SENTENCES]:
+            print(f"{finding.severity}: {finding.sentence}")
+    return made.to_dict()
 
 
 @app.command
@@ -580,6 +643,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
 
     start, prompts = time.perf_counter(), 0
     kept: list[selection.Selected] = []
+    terminal.require_apart(options.out, data)
     candidates = selection.read_candidates(data, gold=options.gold)
     with row_writer(options.out) as write:
         for batch in selection.select(options.load(reward, options.cache), candidates, n=options.n):
@@ -645,6 +709,7 @@ def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] 
 
 
 def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
+    terminal.require_apart(options.out)
     given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
     result = terminal.run_suite(package, name.replace("-", "_"), **given)
     if options.out is not None:

@@ -10,8 +10,19 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from tacit.audit.biases import biases
+from tacit.audit.controls import controls
+from tacit.audit.counterfactuals import counterfactuals
+from tacit.audit.optimised import over_optimisation
+from tacit.audit.quality import learning_curve, right_and_sure
+from tacit.audit.rows import rows_to_look_at
 from tacit.audit.sections import Finding, Section
+from tacit.audit.slices import slices
 from tacit.audit.study import Study
+from tacit.evidence import Evidence
+from tacit.improve.select import Candidates
+from tacit.progress import track
+from tacit.rewards.contract import Reward
 
 _ORDER = {"fault": 0, "warning": 1, "advice": 2, "good": 3}
 
@@ -63,6 +74,27 @@ class Report:
         template = environment.from_string(files("tacit.audit").joinpath("report.html.j2").read_text("utf-8"))
         shown = self.findings
         return template.render(report=self, verdict=shown[: self.SENTENCES], more=shown[self.SENTENCES :])
+
+
+def audit(
+    reward: Reward, evidence: Evidence, *, candidates: Sequence[Candidates] = (), resamples: int = 1000, seed: int = 0
+) -> Report:
+    """Every section on `evidence` that the reward has not seen; with `candidates` that hold a gold score also
+    over-optimisation. A progress bar counts the sections."""
+    study = Study.of(
+        reward, evidence, evidence.kind, evidence.source, resamples=resamples, seed=seed, candidates=candidates
+    )
+    sections = (
+        right_and_sure,
+        controls,
+        biases,
+        counterfactuals,
+        over_optimisation,
+        slices,
+        rows_to_look_at,
+        learning_curve,
+    )
+    return run_sections(study, track(sections, "auditing", len(sections)))
 
 
 def run_sections(study: Study, sections: Iterable[Any]) -> Report:
