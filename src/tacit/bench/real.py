@@ -6,8 +6,6 @@ encoded. Splits are by prompt for dialogues and by item for one-liners; the spre
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from tacit.errors import TacitError
 from tacit.evidence import Evidence, read, split
 from tacit.evidence.records import Comparison
 from tacit.features.arrays import PrecomputedEncoder
+from tacit.lab.humour import one_liners
 from tacit.progress import track
 from tacit.rewards.feature_reward import FeatureReward, fit
 
@@ -41,7 +40,7 @@ def run(*, data: Path, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     rows = []
     for name, (evidence, encoder) in dialogues.items():
         rows += list(_table(f"hh-rlhf/{name}-base", evidence, encoder, "prompt", repeats, seed))
-    evidence, encoder, gold = _one_liners(data)
+    evidence, encoder, gold = one_liners(data)
     rows += list(_table("humour", evidence, encoder, "item", repeats, seed, gold))
     return {"suite": "real", "repeats": repeats, "rows": rows, "transfer": _transfer(dialogues, seed)}
 
@@ -96,20 +95,6 @@ def _dialogues(data: Path, name: str) -> tuple[Evidence, PrecomputedEncoder]:
         known[texts(record.prompt, record.chosen)] = vectors["chosen"][i]
         known[texts(record.prompt, record.rejected)] = vectors["rejected"][i]
     return evidence.select(np.array(sound)), PrecomputedEncoder(list(known), np.stack(list(known.values())))
-
-
-def _one_liners(data: Path) -> tuple[Evidence, PrecomputedEncoder, dict[str, float]]:
-    """Votes on one-liners, a vector for each, and its gold best-worst score."""
-    source = data / "humour" / "items.dev.tsv.gz"
-    evidence = read(data / "humour" / "votes.dev.csv.gz", items=source)
-    with gzip.open(source, "rt", encoding="utf-8", newline="") as lines:
-        items = list(csv.DictReader(lines, delimiter="\t"))
-    stored = np.load(data / "embeddings-minilm" / "humour-items.npz")
-    row = {str(i): k for k, i in enumerate(stored["ids"])}
-    by_text = {item["text"]: item for item in items}
-    vectors = stored["emb"][[row[item["id"]] for item in by_text.values()]]
-    gold = {text: float(item["bws_score"]) for text, item in by_text.items()}
-    return evidence, PrecomputedEncoder([("", text) for text in by_text], vectors), gold
 
 
 def _transfer(dialogues: dict[str, tuple[Evidence, PrecomputedEncoder]], seed: int) -> list[dict[str, Any]]:
