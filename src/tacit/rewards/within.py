@@ -60,8 +60,8 @@ def outcome_pairs(records: Iterable[Record], source: str = "memory") -> list[Com
                 source=source,
                 row=row,
             )
-        own = sides.setdefault(texts(record.prompt, "")[0], (record.prompt, [], []))
-        own[1 if record.label else 2].append(record.completion)
+        _, right, wrong = sides.setdefault(texts(record.prompt, "")[0], (record.prompt, [], []))
+        (right if record.label else wrong).append(record.completion)
     pairs = [
         Comparison(prompt=prompt, chosen=good, rejected=bad, weight=1 / max(len(right), len(wrong)))
         for prompt, right, wrong in sides.values()
