@@ -17,18 +17,31 @@ FORMAT = 1
 """Version of the folder layout. A reader refuses a newer one and keeps reading every older one."""
 
 
+def require_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Raise `ArtefactError` where no file (or folder) can be put at `path`; ask before an hour of work, not after."""
+    target = Path(path)
+    if folder and target.exists() and not target.is_dir():
+        raise ArtefactError(f"{target} is a file. Choose another --out or move the file away")
+    if not folder and target.is_dir():
+        raise ArtefactError(f"{target} is a folder. Give --out the name of a file")
+    above = next(place for place in target.absolute().parents if place.exists())
+    if not above.is_dir():
+        raise ArtefactError(f"{target} lies below {above}, which is a file. Choose another path")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ArtefactError(f"{target} cannot be written: {above} is read-only. Choose another path")
+
+
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling folder that replaces `path` when the block ends well, and vanishes when it does not."""
     target = Path(path)
+    require_writable(target, folder=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o755)
         if target.exists():
-            if not target.is_dir():
-                raise ArtefactError(f"{target} is a file. Choose another --out or move the file away")
             retired = temporary.with_name(temporary.name + ".old")
             target.rename(retired)
             temporary.rename(target)
@@ -44,6 +57,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling path that replaces `path` when the block ends well."""
     target = Path(path)
+    require_writable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix="".join(target.suffixes), dir=target.parent)
     os.close(handle)

@@ -644,6 +644,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     start, prompts = time.perf_counter(), 0
     kept: list[selection.Selected] = []
     terminal.require_apart(options.out, data)
+    terminal.require_apart(options.out, data)
     candidates = selection.read_candidates(data, gold=options.gold)
     with row_writer(options.out) as write:
         for batch in selection.select(options.load(reward, options.cache), candidates, n=options.n):
@@ -709,6 +710,7 @@ def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] 
 
 
 def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
+    terminal.require_apart(options.out)
     terminal.require_apart(options.out)
     given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
     result = terminal.run_suite(package, name.replace("-", "_"), **given)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tacit.artefacts import atomic_file, write_json
+from tacit.artefacts import atomic_file, require_writable, write_json
 from tacit.errors import ArtefactError, TacitError
 
 
@@ -80,10 +80,19 @@ def cache_folder(name: str) -> Path:
 
 def require_free(folder: Path, manifest: str) -> None:
     """Raise `ArtefactError` where `folder` holds other things than a saved artefact, before any work is done."""
-    if folder.exists() and not folder.is_dir():
-        raise ArtefactError(f"{folder} is a file. Choose another --out or move the file away")
+    require_writable(folder, folder=True)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest).is_file():
         raise ArtefactError(f"{folder} holds other files. Choose another --out, or empty it first")
+
+
+def require_apart(out: Path | None, *inputs: str | Path | None) -> None:
+    """Raise `ArtefactError` where `out` cannot be written, or would replace one of the inputs."""
+    if out is None:
+        return
+    require_writable(out)
+    for path in inputs:
+        if path is not None and out.exists() and Path(path).exists() and out.samefile(path):
+            raise ArtefactError(f"--out {out} is the file that is read. Choose another --out")
 
 
 def write_result(path: Path, value: Any) -> None:

@@ -81,6 +81,10 @@ def _comparisons(
     pairs = read_pairs(evidence)
     n = len(pairs.a)
     _require_rows(n, source)
+    if not pairs.weight.sum():
+        raise EvidenceError(
+            "every weight is 0", mend="Give some rows a positive weight", source=source, column="weight"
+        )
     items, w, y = pairs.items, pairs.weight, np.where(pairs.tie > 0, 0.5, 1.0)
     scores = items.score(reward)
     lengths, prompt_of = np.array(items.lengths, dtype=np.float64), np.array(items.prompt_of, dtype=np.intp)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -102,7 +104,7 @@ class PrecomputedEncoder:
         self._source = source or "the given array"
         self.name = f"array:{source or 'memory'}"
         _require_numbers(vectors, self._source)
-        if vectors.ndim != 2 or len(vectors) != len(texts):
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
             raise FeatureError(
                 f"{self._source}: vectors of shape {vectors.shape} do not match {len(texts)} texts. Give one row per "
                 "text, in the order of the texts"
@@ -191,9 +193,11 @@ def _open(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
                 return {name: archive[name] for name in archive.files}
         mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
         return mapped
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        # NumPy takes whatever it does not know for pickled objects, and its advice is to load them: never here.
+        reason = "not an array file" if "pickle" in str(error) else str(error).rstrip(".")
         raise FeatureError(
-            f"{path} cannot be read ({error}). Save plain arrays with numpy.save or numpy.savez"
+            f"{path} cannot be read ({reason}). Save plain arrays with numpy.save or numpy.savez"
         ) from error
 
 

@@ -63,6 +63,8 @@ def load_encoder(name: str) -> Encoder:
     Raises `MissingExtra` where a package is absent, `FeatureError` where the name, an option or a path is wrong.
     """
     base, _, query = name.partition("?")
+    if base in ("hf:", "array:"):
+        raise FeatureError(f"encoder `{name}` names no path. Use one of: {', '.join(NAMES)}")
     if base == "auto":
         from tacit.features.transformer import minilm_installed
 

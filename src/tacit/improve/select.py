@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from tacit.conversation import Completion, Prompt, completion_text, prompt_text
-from tacit.errors import EvidenceError, TacitError
+from tacit.errors import EvidenceError
 from tacit.evidence import read_rows
+from tacit.evidence.mappings import is_messages
 from tacit.improve.best_of_n import best_of_n_curve
 from tacit.rewards.contract import Reward
 from tacit.rewards.scoring import member_scores, spread
@@ -36,6 +37,8 @@ class Candidates:
     gold: list[float] | None = None
     beside: Row = field(default_factory=dict)
     """Other columns of the prompt's row, kept beside the choice."""
+    source: str | None = field(default=None, compare=False)
+    """The file, for messages."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def read_candidates(source: str | Path, *, gold: str = "gold") -> Iterator[Candi
             first.prompt,
             [completion for entry in entries for completion in entry.completions],
             None if known[0] is None else [value for values in known for value in values or []],
+            source=first.source,
         )
 
 
@@ -103,14 +107,17 @@ def select(
 ) -> Iterator[list[Selected]]:
     """The best of the first `n` candidates (all by default) of each prompt, about `size` completions scored at once.
 
-    Raises `TacitError` where a prompt has fewer than `n`.
+    Raises `EvidenceError` where a prompt has fewer than `n`.
     """
     held: list[Candidates] = []
     count = 0
     for entry in candidates:
         if n is not None and len(entry.completions) < n:
-            raise TacitError(
-                f"row {entry.row} has {len(entry.completions)} candidates, not {n}. Give more, or a smaller --n"
+            raise EvidenceError(
+                f"{len(entry.completions)} candidates, not {n}",
+                mend="Give more, or a smaller --n",
+                source=entry.source,
+                row=entry.row,
             )
         held.append(_first(entry, n))
         count += len(held[-1].completions)
@@ -124,10 +131,16 @@ def select(
 def curve(selected: Sequence[Selected], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """The best-of-n curve of `tacit.improve.best_of_n.best_of_n_curve` from scored candidates with gold.
 
-    Prompts with more candidates than the poorest one count with their first. Raises `TacitError` where gold is absent.
+    Prompts with more candidates than the poorest one count with their first. Raises `EvidenceError` without gold.
     """
-    if not selected or any(choice.candidates.gold is None for choice in selected):
-        raise TacitError("a curve needs the true reward of every candidate. Add a gold column, and name it with --gold")
+    bare = next((choice.candidates for choice in selected if choice.candidates.gold is None), None)
+    if bare is not None or not selected:
+        raise EvidenceError(
+            "a curve needs the true reward of every candidate",
+            mend="Add a gold column, and name it with --gold",
+            source=bare.source if bare else None,
+            row=bare.row if bare else None,
+        )
     width = min(len(choice.scores) for choice in selected)
     proxy = np.stack([choice.scores[:width] for choice in selected])
     gold = np.array([(choice.candidates.gold or [])[:width] for choice in selected])
@@ -166,7 +179,7 @@ def _first(entry: Candidates, n: int | None) -> Candidates:
     if n is None or n == len(entry.completions):
         return entry
     gold = None if entry.gold is None else entry.gold[:n]
-    return Candidates(entry.row, entry.prompt, entry.completions[:n], gold, entry.beside)
+    return replace(entry, completions=entry.completions[:n], gold=gold)
 
 
 def _entries(source: str | Path, gold: str) -> Iterator[Candidates]:
@@ -194,9 +207,19 @@ def _entries(source: str | Path, gold: str) -> Iterator[Candidates]:
                 column=column,
                 value=completions,
             )
+        for name, said in (("prompt", values["prompt"]), *((column, completion) for completion in completions)):
+            if not (isinstance(said, str) or is_messages(said)):
+                raise EvidenceError(
+                    "wrong value",
+                    mend="It must be a text or a list of {role, content} messages",
+                    source=str(source),
+                    row=row,
+                    column=name,
+                    value=said,
+                )
         known = _gold(source, row, gold, values.get(gold), len(completions), many)
         beside = {name: value for name, value in values.items() if name not in ("prompt", column, gold)} if many else {}
-        yield Candidates(row, values["prompt"], completions, known, beside)
+        yield Candidates(row, values["prompt"], completions, known, beside, str(source))
     if empty:
         raise EvidenceError("there are no candidates", mend="Give at least one row", source=str(source))
 

@@ -117,7 +117,11 @@ def load(
         kind = manifest.get("type")
         if kind not in TYPES:
             raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
-        reward, saved = _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
+        try:
+            reward, saved = _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
+        except (KeyError, TypeError) as error:  # a manifest that lacks a key, or holds another type under it
+            lacks = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ArtefactError(f"{path} holds a damaged reward.json ({lacks}). Fit the reward again") from error
     if saved is None and pessimism is None and strength is None:
         return reward
     from tacit.rewards.uncertainty import read_as_saved

@@ -123,8 +123,8 @@ def collect(
                 columns.append((0.0, False, 0.0, 1.0))
             case _:
                 raise EvidenceError(
-                    f"no reward is fitted on {type(record).__name__.lower()}s",
-                    mend=f"Give one of: {', '.join(FITTABLE)}.",
+                    f"this reward is not fitted on evidence of kind {type(record).__name__.lower()}",
+                    mend=f"Give one of: {', '.join(FITTABLE)}",
                     source=source,
                     row=number,
                 )
@@ -185,6 +185,8 @@ def _learnable(examples: Examples, source: str) -> None:
         reason, mend = f"every label is {value}: one class only", f"Add rows with label {not value}."
     elif examples.kind == "rating" and np.ptp(examples.target) == 0:
         reason, mend = "every score is the same", "Add rows with other scores."
+    elif examples.kind == "ranking" and (examples.ranks <= examples.ranks[:, :1]).all():  # best first, padded with 0
+        reason, mend = "every ranking ties all of its completions", "Add rankings with a preference."
     elif examples.kind == "comparison" and examples.tie.all():
         reason, mend = "every comparison is a tie", "Add comparisons with a preference."
     elif examples.kind == "comparison" and (examples.rows[:, 0] == examples.rows[:, 1]).all():

@@ -130,6 +130,11 @@ class FeatureReward:
         if "bias" not in parameters:
             raise ArtefactError(f"{folder} holds no head. Fit the reward again")
         encoder = encoder_of(manifest, folder)
+        if parameters["linear"].shape[-1] != encoder.dim:
+            raise ArtefactError(
+                f"{folder} holds a head for {parameters['linear'].shape[-1]} features, and its encoder gives "
+                f"{encoder.dim}. Fit the reward again"
+            )
         where = None if cache is None else Path(cache)
         return cls(encoder, parameters, manifest["name"], manifest["report"], where, posterior)
 
@@ -158,6 +163,7 @@ def fit(
     said = np.arange(len(examples)) < len(examples) - len(made)
     # Wrong options are found before an hour of encoding, not after.
     robust_objective(objective_for(examples.kind, chosen.objective), chosen.robust, chosen.flip_rate)
+    _require_prompts(examples, chosen, source)
     encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
     features = FeatureStore(encoder, cache).features(examples.texts)
     fitted = fit_head(features, examples, chosen, said=said)
@@ -175,6 +181,19 @@ def fit(
         report["warnings"] = [WARNING.format(share=across)]
     where = None if cache is None else Path(cache)
     return FeatureReward(encoder, fitted.parameters, name, report, where, fitted.posterior)
+
+
+def _require_prompts(examples: Examples, options: FitOptions, source: str) -> None:
+    """Raise where too few prompts are left to choose the ridge, and to stop an mlp, on some that are held out."""
+    found, needed = len(np.unique(examples.blocks)), 1 + (options.l2 is None) + (options.head == "mlp")
+    if found < needed:
+        ways = ["give rows of more prompts", *(["set --l2"] if options.l2 is None else [])]
+        ways += ["fit with --head linear"] if options.head == "mlp" else []
+        raise EvidenceError(
+            f"{found} prompt{'s' * (found != 1)} to fit on, and {needed} are needed to hold some out",
+            mend=", or ".join(ways).capitalize(),
+            source=source,
+        )
 
 
 def _across_prompts(examples: Examples) -> float:

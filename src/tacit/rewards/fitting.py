@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.errors import FeatureError
+from tacit.errors import FeatureError, TacitError
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights
 from tacit.rewards.heads import Parameters, Standardiser
@@ -48,7 +48,8 @@ def fit(features: np.ndarray, examples: Examples, options: FitOptions, *, said: 
     `said` (n,) bool marks the examples that people gave, all unless given: others teach, and do not set the
     temperature.
 
-    Raises `FeatureError` where the features do not match the responses or are not finite.
+    Raises `FeatureError` where the features do not match the responses or are not finite, and `TacitError` where the
+    fit diverges.
     """
     start = time.perf_counter()
     objective = robust_objective(objective_for(examples.kind, options.objective), options.robust, options.flip_rate)
@@ -92,6 +93,9 @@ def fit(features: np.ndarray, examples: Examples, options: FitOptions, *, said: 
     for name in ("linear", "bias", "out"):
         if name in parameters:
             parameters[name] = parameters[name] / temperature
+    if not all(torch.isfinite(tensor).all() for tensor in parameters.values()):
+        mend = "Raise --l2" if options.head == "linear" else "Lower --learning-rate or --weight-decay"
+        raise TacitError(f"the fit diverged: its weights are not finite. {mend}")
     report |= {"temperature": temperature, "n_fit": len(examples), "fit_seconds": time.perf_counter() - start}
     return Fit({k: v.float().contiguous() for k, v in parameters.items()}, objective, temperature, report, posterior)
 

@@ -57,8 +57,12 @@ class FitOptions:
             ("members", self.members < 1),
             ("validation", not 0 < self.validation < 0.9),
             ("label_smoothing", not 0 <= self.label_smoothing < 0.5),
-            ("l2", self.l2 is not None and self.l2 < 0),
+            ("l2", self.l2 is not None and not 0 <= self.l2 <= 1e9),
+            ("weight_decay", not 0 <= self.weight_decay <= 1e9),
+            ("learning_rate", not 0 < self.learning_rate <= 1e9),
+            ("hidden", not self.hidden or min(self.hidden) < 1),
             ("batch_size", self.batch_size < 1),
+            ("seed", not 0 <= self.seed < 2**63),
             ("flip_rate", self.flip_rate is not None and not 0 < self.flip_rate < 0.5),
             ("augment", not 0 <= self.augment <= 10),
         ):

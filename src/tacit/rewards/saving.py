@@ -88,9 +88,13 @@ def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
     from safetensors.torch import load_file
 
     try:
-        return manifest, load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"{path} is damaged ({error}). Fit the reward again") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ArtefactError(f"{path} is damaged (`{name}` is not finite). Fit the reward again")
+    return manifest, tensors
 
 
 def encoder_config(encoder: Encoder) -> dict[str, Any]:
