@@ -139,7 +139,7 @@ class FitOptions(Reading, Caution):
     of a solution; prefix: a score for unfinished completions; within: right against
     wrong answers of one prompt, from outcomes; verifier: the answers of problems, checked by a rule;
     mean_variance, categorical: how people's scores are spread; pairwise: preferences that may go in circles;
-    attributes: several ratings; boosted: trees."""
+    attributes: several ratings; boosted: trees; judge: a language model that judges, see --judge."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
@@ -585,7 +585,7 @@ def audit(
     reward
         Folder that `tacit fit` wrote.
     data
-        File, folder or hub:owner/name of comparisons, rankings, outcomes or ratings.
+        File, folder or hub:owner/name of comparisons, rankings, outcomes, ratings or steps.
     """
     from tacit.audit.metrics import evaluate
 
@@ -643,7 +643,6 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
 
     start, prompts = time.perf_counter(), 0
     kept: list[selection.Selected] = []
-    terminal.require_apart(options.out, data)
     terminal.require_apart(options.out, data)
     candidates = selection.read_candidates(data, gold=options.gold)
     with row_writer(options.out) as write:
@@ -711,7 +710,6 @@ def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] 
 
 def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
     terminal.require_apart(options.out)
-    terminal.require_apart(options.out)
     given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
     result = terminal.run_suite(package, name.replace("-", "_"), **given)
     if options.out is not None:
@@ -728,7 +726,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
         except CycloptsError as error:
             if error.msg is None and isinstance(error.__cause__, ValidationError):
                 first = error.__cause__.errors()[0]
-                name = "--" + "-".join(str(part).strip("_") for part in first["loc"]).replace("_", "-")
+                named = [part.strip("_") for part in first["loc"] if isinstance(part, str)]
+                name = "--" + "-".join(named).replace("_", "-")
                 raise TacitError(f"{name} {first['input']}: {first['msg'].lower()}") from None
             command = " ".join(["tacit", *(error.command_chain or ())])
             raise TacitError(f"{' '.join(str(error).split())} See {command} --help") from None

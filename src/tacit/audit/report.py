@@ -18,6 +18,7 @@ from tacit.audit.quality import learning_curve, right_and_sure
 from tacit.audit.rows import rows_to_look_at
 from tacit.audit.sections import Finding, Section
 from tacit.audit.slices import slices
+from tacit.audit.steps import whole_solutions
 from tacit.audit.study import Study
 from tacit.evidence import Evidence
 from tacit.improve.select import Candidates
@@ -81,6 +82,8 @@ def audit(
 ) -> Report:
     """Every section on `evidence` that the reward has not seen; with `candidates` that hold a gold score also
     over-optimisation. A progress bar counts the sections."""
+    if evidence.kind == "steps":
+        evidence = whole_solutions(reward, evidence)
     study = Study.of(
         reward, evidence, evidence.kind, evidence.source, resamples=resamples, seed=seed, candidates=candidates
     )

@@ -36,12 +36,18 @@ def evaluate_steps(reward: Reward, evidence: _Rows, *, resamples: int = 1000, se
       at random would be right in `first_error_chance`.
     """
     records = [record for record in evidence if isinstance(record, Steps)]
-    cut = getattr(reward, "cut", None) or natural_cut([record.completions for record in records])
-    whole = Evidence.from_records(solution_outcomes(records, cut), source=evidence.source)
+    whole = whole_solutions(reward, evidence)
     result = {**metrics.evaluate(reward, whole, resamples=resamples, seed=seed), "kind": "steps"}
     if isinstance(reward, StepLevel):
         result |= _of_steps(reward, records, resamples, np.random.default_rng(seed))
     return result
+
+
+def whole_solutions(reward: Reward, evidence: _Rows) -> Evidence:
+    """Solutions in steps as outcomes, cut as the reward cuts them, right where every step is."""
+    records = [record for record in evidence if isinstance(record, Steps)]
+    cut = getattr(reward, "cut", None) or natural_cut([record.completions for record in records])
+    return Evidence.from_records(solution_outcomes(records, cut), source=evidence.source)
 
 
 def _of_steps(reward: StepLevel, records: list[Steps], resamples: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tacit import rewards
+from tacit import rewards, terminal
 from tacit.audit import ranking
 from tacit.audit.bootstrap import Clusters, interval
 from tacit.errors import TacitError
 from tacit.evidence import Evidence, Outcome, read, read_rows
-from tacit.features import load_encoder
+from tacit.features import FeatureStore, load_encoder
+from tacit.features.arrays import PrecomputedEncoder
 from tacit.features.transformer import minilm_installed
 from tacit.rewards.verifiers import Verifier, numbers
 from tacit.rewards.verifiers import fit as fit_verifier
@@ -44,7 +45,10 @@ FOLDS = 5
 def run(
     *, data: Path, seed: int = 0, resamples: int = 2000, cache: Path | None = None, encoders: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Agreement of the verifier with the labels, and best-of-4 of each way to choose, with intervals."""
+    """Agreement of the verifier with the labels, and best-of-4 of each way to choose, with intervals.
+
+    Vectors are kept in `cache`, the user's cache folder unless given: MiniLM takes minutes the first time.
+    """
     solutions = data / "example_model_solutions.jsonl.gz"
     problems = data / "test.jsonl.gz"
     for path in (solutions, problems):
@@ -69,7 +73,8 @@ def run(
             chosen[f"majority weighted by {model}, {name}"] = vote(answers, right, 1 / (1 + np.exp(-scores)))
     clusters = Clusters.of(np.arange(len(rows)))
     base, majority = chosen["by lot"], chosen["majority"]
-    table: list[dict[str, Any]] = []
+    ends = {"accuracy": agreement["agreement"], "accuracy_ci": agreement["agreement_ci"]}
+    table: list[dict[str, Any]] = [{"choice": "(the verifier agrees with the label)", **ends}]
     for name, gained in chosen.items():
         columns = {"accuracy": gained, "won": gained - base, "over_majority": gained - majority}
         sums = clusters.sums(np.stack(list(columns.values()), axis=1), resamples, np.random.default_rng(seed))
@@ -90,20 +95,25 @@ def agree(verifier: Verifier, questions: Sequence[str], texts: Sequence[Sequence
     found = verifier.score([q for q, _ in flat], [text for _, text in flat]).reshape(right.shape)
     disagreements = [
         {
-            "question": questions[i],
-            "generator": GENERATORS[j],
-            "last_line": texts[i][j].strip().splitlines()[-1:],
-            "reference": verifier.answers[questions[i]].rsplit("####", 1)[-1].strip(),
+            "question": questions[int(i)],
+            "generator": GENERATORS[int(j)],
+            "last_line": texts[int(i)][int(j)].strip().splitlines()[-1:],
+            "reference": verifier.answers[questions[int(i)]].rsplit("####", 1)[-1].strip(),
             "label": bool(right[i, j]),
             "verifier": bool(found[i, j]),
         }
         for i, j in zip(*np.nonzero(found != right), strict=True)
     ]
-    return {"agreement": float((found == right).mean()), "n": right.size, "disagreements": disagreements}
+    same = np.asarray(found == right, dtype=np.float64).mean(1)
+    draws = Clusters.of(np.arange(len(same))).sums(same[:, None], 1000, np.random.default_rng(0))[:, 0] / len(same)
+    return {
+        **{"agreement": float(same.mean()), "agreement_ci": interval(draws), "n": right.size},
+        "disagreements": disagreements,
+    }
 
 
 def controls(
-    texts: Sequence[Sequence[str]], answers: Sequence[Sequence[Any]], right: Array, fold: Array
+    texts: Sequence[Sequence[str]], answers: Sequence[Sequence[Any]], right: Array, fold: npt.NDArray[np.int_]
 ) -> dict[str, Array]:
     """Expected correctness (n,) of every choice that needs no reward."""
     words = np.array([[len(text.split()) for text in own] for own in texts], dtype=np.float64)
@@ -145,16 +155,18 @@ def fitted(
     questions: Sequence[str],
     texts: Sequence[Sequence[str]],
     right: Array,
-    fold: Array,
+    fold: npt.NDArray[np.int_],
     encoder: str,
     cache: Path | None,
     seed: int,
 ) -> dict[str, Array]:
     """Scores (n, 4) of solutions by rewards fitted on the other folds, by objective."""
-    loaded = load_encoder(encoder)
+    pairs = [(question, text) for question, own in zip(questions, texts, strict=True) for text in own]
+    stored = FeatureStore(load_encoder(encoder), cache or terminal.cache_folder("features"))
+    loaded = PrecomputedEncoder(pairs, stored.features(pairs))
     scores = {"outcome": np.empty_like(right), "within": np.empty_like(right)}
     for f in range(FOLDS):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        train, test = np.flatnonzero(fold != f).tolist(), np.flatnonzero(fold == f).tolist()
         outcomes = [
             Outcome(prompt=questions[i], completion=texts[i][j], label=bool(right[i, j]))
             for i in train
@@ -164,6 +176,6 @@ def fitted(
         said = [text for i in test for text in texts[i]]
         for name, model in (("outcome", "scalar"), ("within", "within")):
             evidence = Evidence.from_records(outcomes)
-            reward = rewards.fit(evidence, model=model, encoder=loaded, cache=cache, seed=seed)
+            reward = rewards.fit(evidence, model=model, encoder=loaded, seed=seed)
             scores[name][test] = reward.score(asked, said).reshape(len(test), -1)
     return scores

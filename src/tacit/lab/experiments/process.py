@@ -39,8 +39,8 @@ OPENINGS = ("", "then", "so", "next", "now", "hence", "here", "and then", "after
 VARIANTS: tuple[tuple[str, dict[str, Any], tuple[Aggregate, ...]], ...] = (
     ("process", {}, ("min", "product", "last")),
     ("process, all steps", {"after_error": "wrong"}, ("min", "product", "last")),
-    ("process, hard continuations", {"step_labels": "hard"}, ("min", "product")),
-    ("process, soft continuations", {"step_labels": "soft"}, ("min", "product")),
+    ("process, hard continuations", {"step_labels": "hard"}, ("min", "product", "last")),
+    ("process, soft continuations", {"step_labels": "soft"}, ("min", "product", "last")),
 )
 
 
