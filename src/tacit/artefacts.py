@@ -20,11 +20,11 @@ FORMAT = 1
 def require_writable(path: str | Path, *, folder: bool = False) -> None:
     """Raise `ArtefactError` where no file (or folder) can be put at `path`; ask before an hour of work, not after."""
     target = Path(path)
-    if folder and target.exists() and not target.is_dir():
+    if folder and (target.exists() or target.is_symlink()) and not target.is_dir():
         raise ArtefactError(f"{target} is a file. Choose another --out or move the file away")
     if not folder and target.is_dir():
         raise ArtefactError(f"{target} is a folder. Give --out the name of a file")
-    above = next(place for place in target.absolute().parents if place.exists())
+    above = next((place for place in target.absolute().parents if place.exists()), target)
     if not above.is_dir():
         raise ArtefactError(f"{target} lies below {above}, which is a file. Choose another path")
     if not os.access(above, os.W_OK | os.X_OK):
