@@ -28,6 +28,7 @@ MODELS = {
     "prefix": "tacit.rewards.prefixes:fit",
     "within": "tacit.rewards.within:fit",
     "verifier": "tacit.rewards.verifiers:fit",
+    "judge": "tacit.rewards.judge:fit",
     "decomposed": "tacit.rewards.people.decomposed:fit",
     "groups": "tacit.rewards.people.groups:fit",
     "latent": "tacit.rewards.people.latent:fit",
@@ -37,6 +38,7 @@ MODELS = {
 
 TYPES = {
     "language_model": "tacit.rewards.language_model:LanguageModelReward",
+    "judge": "tacit.rewards.judge:Judge",
     "feature": "tacit.rewards.feature_reward:FeatureReward",
     "distributional": "tacit.rewards.distributional:DistributionalReward",
     "pairwise": "tacit.rewards.pairwise:PairwiseReward",

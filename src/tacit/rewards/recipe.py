@@ -18,6 +18,7 @@
 | `inverted` | `of` |
 | `random` | `seed` |
 | `length_control` | `unit`, `shorter` |
+| `judge` | at the top of a file of its own: those of `tacit.rewards.judge.settings` |
 | a check of `tacit.rewards.verifiers` | its options, `answers` (a file of problems), `unknown` |
 """
 
@@ -77,6 +78,10 @@ def _read(path: Path, cache: str | Path | None, above: tuple[Path, ...]) -> Rewa
         place = f"{path}, row {mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or "the text is not UTF-8"
         raise RecipeError(f"{place}: not readable as YAML ({problem}). Mend it") from error
+    if isinstance(value, Mapping) and value.get("type") == "judge":
+        from tacit.rewards.judge import Judge
+
+        return Judge.load(path, cache=cache)
     node = _Node(path, "", value, cache, (*above, path.resolve()))
     reward = _reward(node)
     node.finish()

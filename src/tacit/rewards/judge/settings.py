@@ -1,0 +1,191 @@
+"""What a judge is: the keys of its YAML file, each with its meaning.
+
+    type: judge
+    mode: yes_no                  # or pairwise, rubric
+    model: some-model
+    base_url: http://localhost:8000/v1
+    key_env: MY_KEY               # name of the environment variable; the key itself is never written anywhere
+
+A key that is not known, or a pair of keys that contradict each other, is an error that names the file and the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tacit.errors import TacitError
+
+Mode = Literal["yes_no", "pairwise", "rubric"]
+
+
+class JudgeError(TacitError):
+    """A judge that cannot be asked, or an answer that cannot be used; the message holds the cause."""
+
+
+class Prices(BaseModel):
+    """Money for a million tokens, in whatever currency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: Annotated[float, Field(ge=0)] = 0.0
+    completion: Annotated[float, Field(ge=0)] = 0.0
+
+
+class JudgeSettings(BaseModel):
+    """A judge: what it is asked, how its answer is read, and where it runs."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    type: Literal["judge"] = "judge"
+    name: str = "judge"
+
+    mode: Mode = "yes_no"
+    """yes_no: is this answer good? pairwise: which of two answers is better? rubric: a number on a scale."""
+    read: Literal["probabilities", "text"] = "probabilities"
+    """probabilities of the answer's first token, or the text that the judge writes (for endpoints without them)."""
+    critique: bool = False
+    """Let the judge write a critique first, and read its verdict after it."""
+    samples: Annotated[int, Field(ge=1)] = 1
+    """Critiques, or votes where text is read, that are averaged."""
+    template: str | None = None
+    """The question, with {prompt} and {completion}, or {prompt}, {first} and {second}; in rubric also {low}, {high}."""
+    template_file: Path | None = None
+    """The same in a file of its own, relative to the YAML file."""
+    instruction: str | None = None
+    """How to answer, after the question; it must ask for the very words of the mode: Yes or No, A or B, a number."""
+    critique_instruction: str | None = None
+    """How to ask for the critique, after the question."""
+    system: str | None = None
+    """System message before the question."""
+    scale: tuple[int, int] = (1, 10)
+    """Lowest and highest number of rubric."""
+    references: tuple[str, ...] = ()
+    """Answers that a pairwise judge compares with to score one answer alone; a polite refusal unless given."""
+    unreadable: Literal["stop", "neutral"] = "stop"
+    """An answer that is no verdict stops the run, or counts as undecided (and is counted)."""
+
+    model: str | None = None
+    """Model of an endpoint."""
+    base_url: str = "https://api.openai.com/v1"
+    """Endpoint in the manner of OpenAI."""
+    api: Literal["chat", "completions"] = "chat"
+    """Which of its two interfaces."""
+    key_env: str | None = None
+    """Environment variable that holds the key; OPENAI_API_KEY, if set, unless given."""
+    folder: Path | None = None
+    """Folder of a causal language model to run here instead, relative to the YAML file."""
+    device: str | None = None
+    """Where to run it; CUDA if there is one unless given."""
+
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Of sampling; 0 for one sample and 0.7 for several unless given."""
+    seed: int = 0
+    """Seed of the first sample; each further one takes the next."""
+    top_logprobs: Annotated[int, Field(ge=2)] = 20
+    """Alternatives to ask for beside a token."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Most tokens of a critique or of a text answer."""
+    max_length: Annotated[int, Field(ge=64)] | None = None
+    """Most tokens that a local model reads; what it can unless given."""
+    max_characters: Annotated[int, Field(ge=200)] | None = None
+    """Most characters of a question to an endpoint; no limit unless given."""
+    extra: dict[str, Any] = {}
+    """Further keys of the request's body; a null takes a key out."""
+
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that a call may take."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """Further tries after a time-out, a lost connection, a broken reply, HTTP 408, 409, 425, 429 or 5xx."""
+    backoff: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds before the second try; doubled each time, up to 60, and never less than the endpoint asks for."""
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    """Calls under way at once."""
+    prices: Prices = Prices()
+    """Price of a million tokens, to count costs."""
+    budget: Annotated[float, Field(gt=0)] | None = None
+    """Stop before the cost of a run passes this."""
+    cache: Path | None = None
+    """Folder where finished calls are kept, relative to the YAML file; --cache of the verbs unless given."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.model is None) == (self.folder is None):
+            raise ValueError("give either `model` (of an endpoint) or `folder` (of a local model)")
+        if self.template is not None and self.template_file is not None:
+            raise ValueError("give `template` or `template_file`, not both")
+        if self.samples > 1 and not self.critique and self.read == "probabilities":
+            raise ValueError("several `samples` of one probability are equal: add `critique: true` or `read: text`")
+        if self.scale[0] >= self.scale[1] or self.scale[0] < 0 or self.scale[1] > 100:
+            raise ValueError(f"`scale` is {list(self.scale)}: give two numbers from 0 to 100, the lower one first")
+        if self.references and self.mode != "pairwise":
+            raise ValueError("`references` are for mode pairwise")
+        if self.budget is not None and not (self.prices.prompt or self.prices.completion):
+            raise ValueError("`budget` needs `prices`")
+        if urlsplit(self.base_url).username is not None:
+            raise ValueError(
+                "`base_url` holds a user or a password. Put the key into the variable that `key_env` names"
+            )
+        return self
+
+    @property
+    def heat(self) -> float:
+        """The temperature in effect."""
+        return (0.7 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
+
+
+def read_settings(path: str | Path) -> JudgeSettings:
+    """The judge that a YAML file describes, with its template read and its paths made absolute.
+
+    Raises `JudgeError` naming the file, the key and what would be right.
+    """
+    import yaml
+
+    file = Path(path)
+    if not file.is_file():
+        raise JudgeError(f"{path}: there is no such file. Give --judge a YAML file that describes a judge")
+    try:
+        value = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}, row {mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "the text is not UTF-8"
+        raise JudgeError(f"{place}: not readable as YAML ({problem}). Mend it") from error
+    if not isinstance(value, dict):
+        raise JudgeError(f"{path}: describes no judge. Write `type: judge` and its keys, one `key: value` a line")
+    for secret in ("key", "api_key", "token"):
+        if secret in value:
+            raise JudgeError(f"{path}: key `{secret}`: no secret belongs here. Name its environment variable: key_env")
+    settings = checked(value, str(path))
+    here = file.resolve().parent
+    changes: dict[str, Any] = {
+        name: here / place.expanduser()
+        for name in ("folder", "cache")
+        if (place := getattr(settings, name)) is not None
+    }
+    if settings.template_file is not None:
+        template = here / settings.template_file
+        if not template.is_file():
+            raise JudgeError(f"{path}: key `template_file`: there is no file {template}")
+        changes |= {"template": template.read_text("utf-8").rstrip("\n"), "template_file": None}
+    return settings.model_copy(update=changes)
+
+
+def checked(value: dict[str, Any], source: str) -> JudgeSettings:
+    """Settings from a mapping; raises `JudgeError` naming `source`, the key and the value."""
+    try:
+        return JudgeSettings.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(JudgeSettings.model_fields)
+        if first["type"] == "extra_forbidden":
+            raise JudgeError(f"{source}: unknown key `{key}`. Known keys: {known}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        place = f"{source}: key `{key}` is {first['input']!r}: " if key else f"{source}: "
+        raise JudgeError(f"{place}{said}") from error
