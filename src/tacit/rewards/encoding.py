@@ -34,4 +34,5 @@ def encode_two(
     """Vectors (n, 2, d) float32 of two completions of each prompt, each distinct text encoded once."""
     if not len(prompts) == len(first) == len(second):
         raise TacitError(f"{len(prompts)} prompts for {len(first)} and {len(second)} completions: give one of each")
-    return encode(encoder, cache, [*prompts, *prompts], [*first, *second]).reshape(2, len(prompts), -1).swapaxes(0, 1)
+    vectors = encode(encoder, cache, [*prompts, *prompts], [*first, *second])
+    return vectors.reshape(2, len(prompts), encoder.dim).swapaxes(0, 1)

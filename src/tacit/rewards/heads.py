@@ -107,7 +107,9 @@ def linear(members: int, dim: int) -> Parameters:
 
 def by_output(values: Tensor, outputs: int) -> Tensor:
     """(members * outputs, ...) as (members, ..., outputs); unchanged where there is one output."""
-    return values if outputs == 1 else values.view(len(values) // outputs, outputs, *values.shape[1:]).movedim(1, -1)
+    if outputs == 1:
+        return values
+    return values.view(len(values) // outputs, outputs, *values.shape[1:]).movedim(1, -1).contiguous()
 
 
 def mlp(

@@ -185,7 +185,7 @@ def minimise(
             candidate = theta + length[:, None] * direction
             new_value, new_gradient = evaluate(candidate)
             # The slack keeps rounding of the value from refusing the last steps.
-            short = new_value > value + 1e-4 * length * slope + 1e-7 * value.abs()
+            short = ~(new_value <= value + 1e-4 * length * slope + 1e-7 * value.abs())  # NaN is no descent either
             if not short.any():
                 break
             length = torch.where(short, length * 0.3, length)

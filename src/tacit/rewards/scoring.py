@@ -10,7 +10,7 @@ import numpy as np
 from tacit.conversation import Completion, Prompt
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison, Evidence, Ranking, Record
-from tacit.rewards.contract import Reward, Uncertain
+from tacit.rewards.contract import Comparing, Detailed, Reward, Uncertain
 from tacit.rewards.uncertainty import Pessimistic
 
 Row = dict[str, Any]
@@ -48,6 +48,11 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
       preferred) with its `score_std`;
     - ranking: the lists `scores` and `scores_std`, in the order of `completions`.
 
+    Where the reward looks at two completions at once (`Comparing`), the `score` of a comparison is what it forecasts of
+    the two, and not a difference; there is no `score_std` then. What a `Detailed` reward has to add has columns of its
+    own: `score_helpful` (or `predicted_score_helpful`), `score_chosen_helpful` and `score_rejected_helpful`,
+    `scores_helpful`.
+
     Other columns stay. Raises `EvidenceError` for kinds that hold no whole completion, and for a row that has one of
     these columns already.
     """
@@ -64,12 +69,19 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
         prompts = [prompt for pair in pairs for prompt, _ in pair]
         completions = [completion for pair in pairs for _, completion in pair]
         mean, members = member_scores(reward, prompts, completions)
+        details = reward.details(prompts, completions) if isinstance(reward, Detailed) else {}
+        odds = forecasts(reward, records) if evidence.kind == "comparison" else None
         rows, start = [], 0
         for number, (record, pair) in enumerate(zip(records, pairs, strict=True), done + 1):
             part = slice(start, start + len(pair))
             start = part.stop
             row = record.model_dump(exclude_unset=True)
             added = scores_of(record, mean[part], None if members is None else members[:, part])
+            for name, values in details.items():
+                added |= _named(evidence.kind, name, values[part].tolist())
+            if odds is not None and np.isfinite(odds[number - done - 1]):
+                added["score"] = float(odds[number - done - 1])
+                added.pop("score_std", None)
             if clash := row.keys() & added.keys():
                 raise EvidenceError(
                     f"record {number} has a column of this name already",
@@ -80,6 +92,28 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
             rows.append(row | added)
         done += len(records)
         yield rows
+
+
+def forecasts(reward: Reward, records: Sequence[Any]) -> np.ndarray | None:
+    """Log-odds (n,) that the chosen side is preferred, by a reward that looks at both; nan where the two have different
+    prompts, and None for other rewards."""
+    if not isinstance(reward, Comparing):
+        return None
+    odds = np.full(len(records), np.nan, np.float32)
+    same = [i for i, record in enumerate(records) if record.rejected_prompt in (None, record.prompt)]
+    asked = [records[i] for i in same]
+    odds[same] = reward.compare([r.prompt for r in asked], [r.chosen for r in asked], [r.rejected for r in asked])
+    return odds
+
+
+def _named(kind: str, name: str, values: list[float]) -> Row:
+    match kind:
+        case "comparison":
+            return {f"score_chosen_{name}": values[0], f"score_rejected_{name}": values[1]}
+        case "ranking":
+            return {f"scores_{name}": values}
+        case _:
+            return {f"{'predicted_score' if kind == 'rating' else 'score'}_{name}": values[0]}
 
 
 def responses(record: Any) -> list[tuple[Prompt, Completion]]:
