@@ -568,7 +568,13 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
             rows += len(batch)
     options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
     result = {"rows": rows, "out": str(options.out), "seconds": time.perf_counter() - start}
-    options.show(result, [result])
+    options.show(result | _usage(own), [result])
+
+
+def _usage(reward: Reward) -> dict[str, Any]:
+    """Calls, tokens and cost of a reward that asks others."""
+    used = getattr(reward, "usage", None)
+    return {} if used is None else {"usage": used}
 
 
 @app.command
@@ -601,6 +607,7 @@ def audit(
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}
+    result |= _usage(loaded)
     if options.out is not None and options.out.suffix == ".html":
         result |= {"audit": _report(loaded, evidence, options), "out": str(options.out)}
         terminal.write_result(options.out.with_name("metrics.json"), result)
@@ -646,18 +653,20 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     terminal.require_apart(options.out, data)
     candidates = selection.read_candidates(data, gold=options.gold)
     with row_writer(options.out) as write:
-        for batch in selection.select(options.load(reward, options.cache), candidates, n=options.n):
+        loaded = options.load(reward, options.cache)
+        for batch in selection.select(loaded, candidates, n=options.n):
             write([choice.row() for choice in batch])
             prompts += len(batch)
             kept += batch if options.curve else []
         curve = selection.curve(kept, seed=options.seed) if options.curve else None
     options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
-    result = {"prompts": prompts, "out": str(options.out), "curve": curve, "seconds": time.perf_counter() - start}
+    result = {"prompts": prompts, "out": str(options.out), "seconds": time.perf_counter() - start}
+    whole = result | {"curve": curve} | _usage(loaded)
     if curve is not None:
         terminal.write_result(terminal.beside(options.out, ".curve.json"), curve)
-        options.show(result, selection.curve_rows(curve), f"Best of n over {prompts} prompts, true reward")
+        options.show(whole, selection.curve_rows(curve), f"Best of n over {prompts} prompts, true reward")
     else:
-        options.show(result, [{key: value for key, value in result.items() if key != "curve"}])
+        options.show(whole, [result])
 
 
 @app.command

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -39,43 +40,55 @@ def outcomes(n: int = 60) -> list[Outcome]:
     return [Outcome(prompt=row.prompt, completion=row.chosen, label=i % 3 > 0) for i, row in enumerate(comparisons(n))]
 
 
-# What transformers alone makes of a folder: nothing of tacit is imported.
+# What transformers alone makes of some folders: nothing of tacit is imported.
 _ALONE = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import torch
-folder, trust = sys.argv[1], sys.argv[2] == "True"
-model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=trust).eval()
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+asked, found = json.load(sys.stdin), []
+for folder, trust in asked["folders"]:
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=trust).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    def score(texts, **options):
+        batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=False, **options)
+        with torch.no_grad():
+            return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0].tolist()
+    chats = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in asked["chats"]]
+    found.append({
+        "class": type(model).__name__, "labels": model.config.num_labels, "pad": model.config.pad_token_id,
+        "eos": tokenizer.eos_token_id, "texts": score(asked["texts"]), "chats": score(chats, add_special_tokens=False),
+    })
 assert "tacit" not in sys.modules
-asked = json.load(sys.stdin)
-def score(texts, **options):
-    batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=False, **options)
-    with torch.no_grad():
-        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0].tolist()
-chats = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in asked["chats"]]
-print(json.dumps({
-    "class": type(model).__name__, "labels": model.config.num_labels, "pad": model.config.pad_token_id,
-    "eos": tokenizer.eos_token_id, "texts": score(asked["texts"]), "chats": score(chats, add_special_tokens=False),
-}))
+print(json.dumps(found))
 """
 
 
-def alone(folder: Path, *, trust: bool) -> dict[str, Any]:
+class Exported(NamedTuple):
+    """A folder, and what is expected of it."""
+
+    reward: Any
+    folder: Path
+    kind: str
+    offset: float = 0.0
+
+
+def alone(exported: list[Exported], modules: Path) -> list[dict[str, Any]]:
     """Scores of short examples by transformers, as plain texts and as chats, padded to one length."""
     texts, chats = [], []
     for prompt, completion in short():
         texts.append(render(prompt, completion))
         chats.append([{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}])
+    folders = [(str(one.folder), one.kind.startswith("Pooled")) for one in exported]
     done = subprocess.run(
-        [sys.executable, "-c", _ALONE, str(folder), str(trust)],
-        input=json.dumps({"texts": texts, "chats": chats}),
+        [sys.executable, "-c", _ALONE],
+        input=json.dumps({"texts": texts, "chats": chats, "folders": folders}),
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "HF_MODULES_CACHE": str(modules)},
     )
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
@@ -83,20 +96,22 @@ def short() -> list[tuple[str, str]]:
     return [("Who are you?", "I am a tiny model."), ("Say it", "fox"), ("one", "two three four five six " * 3)]
 
 
-def require_equal(reward: Any, folder: Path, expected: str, *, trust: bool, offset: float = 0.0) -> None:
+def require_equal(exported: list[Exported], modules: Path) -> None:
     """The same scores from transformers alone, and from the language-model reward on the contract's own examples."""
-    truth = reward.score([p for p, _ in short()], [c for _, c in short()])
-    theirs = alone(folder, trust=trust)
-    assert (theirs["class"], theirs["labels"]) == (expected, 1)
-    assert theirs["pad"] is not None
-    assert theirs["pad"] != theirs["eos"]
-    np.testing.assert_allclose(np.array(theirs["texts"]) + offset, truth, atol=1e-5)
-    np.testing.assert_allclose(np.array(theirs["chats"]) + offset, truth, atol=1e-5)
-    loaded = tacit.load(folder)
-    prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
-    np.testing.assert_allclose(
-        loaded.score(prompts, completions), reward.score(prompts, completions), rtol=1e-5, atol=1e-5
-    )
+    for one, theirs in zip(exported, alone(exported, modules), strict=True):
+        truth = one.reward.score([p for p, _ in short()], [c for _, c in short()])
+        assert (theirs["class"], theirs["labels"]) == (one.kind, 1)
+        assert theirs["pad"] is not None
+        assert theirs["pad"] != theirs["eos"]
+        np.testing.assert_allclose(np.array(theirs["texts"]) + one.offset, truth, atol=1e-5)
+        np.testing.assert_allclose(np.array(theirs["chats"]) + one.offset, truth, atol=1e-5)
+        prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
+        np.testing.assert_allclose(
+            tacit.load(one.folder).score(prompts, completions),
+            one.reward.score(prompts, completions),
+            rtol=1e-5,
+            atol=1e-5,
+        )
 
 
 @pytest.fixture(scope="session")
@@ -118,66 +133,69 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path) ->
     return folder
 
 
-def test_a_constant_goes_into_the_final_norm_where_it_has_a_bias(gpt2_folder: Path, tmp_path: Path) -> None:
-    reward = tacit.fit(outcomes(), encoder=f"hf:{gpt2_folder}", members=3, l2=1.0)
-    assert abs(float(reward.parameters["bias"].mean())) > 1e-2
-    result = to_hf(reward, tmp_path / "out")
-    assert (result["class"], result["offset"]) == ("GPT2ForSequenceClassification", 0.0)
-    require_equal(reward, tmp_path / "out", "GPT2ForSequenceClassification", trust=False)
-    bad = [str(f) for f in check_reward(tacit.load(tmp_path / "out"), new_process=True) if not f.ok]
+STOCK = {"gpt2": "GPT2ForSequenceClassification", "llama": "LlamaForSequenceClassification"}
+POOLED = "PooledForSequenceClassification"
+
+
+def test_stock_classes_hold_linear_heads_on_the_last_token(
+    gpt2_folder: Path, llama_folder: Path, tmp_path: Path
+) -> None:
+    # A final norm with a bias takes the constant.
+    absolute = tacit.fit(outcomes(), encoder=f"hf:{gpt2_folder}", members=3, l2=1.0)
+    assert abs(float(absolute.parameters["bias"].mean())) > 1e-2
+    first = to_hf(absolute, tmp_path / "gpt2")
+    assert (first["class"], first["offset"]) == (STOCK["gpt2"], 0.0)
+    # An RMS norm cannot: a relative reward leaves its constant out and names it.
+    relative = tacit.fit(comparisons(), encoder=f"hf:{llama_folder}?pool=last", members=2, l2=1.0)
+    second = to_hf(relative, tmp_path / "llama")
+    assert second["offset"] == pytest.approx(float(relative.parameters["bias"].mean()), abs=1e-7)
+    assert second["offset"] != 0
+    require_equal(
+        [
+            Exported(absolute, tmp_path / "gpt2", STOCK["gpt2"]),
+            Exported(relative, tmp_path / "llama", STOCK["llama"], second["offset"]),
+        ],
+        tmp_path / "modules",
+    )
+    bad = [str(f) for f in check_reward(tacit.load(tmp_path / "gpt2"), new_process=True) if not f.ok]
     assert not bad
 
 
-def test_a_relative_reward_on_an_rms_norm_leaves_its_constant_out_and_names_it(
-    llama_folder: Path, tmp_path: Path
-) -> None:
-    reward = tacit.fit(comparisons(), encoder=f"hf:{llama_folder}?pool=last", members=2, l2=1.0)
-    result = to_hf(reward, tmp_path / "out")
-    assert result["offset"] == pytest.approx(float(reward.parameters["bias"].mean()), abs=1e-7)
-    assert result["offset"] != 0
-    require_equal(
-        reward, tmp_path / "out", "LlamaForSequenceClassification", trust=False, offset=float(result["offset"])
-    )
-    exact = to_hf(reward, tmp_path / "exact", form="custom")
-    assert (exact["class"], exact["offset"]) == ("PooledForSequenceClassification", 0.0)
-    require_equal(reward, tmp_path / "exact", "PooledForSequenceClassification", trust=True)
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama", "?pool=mean", {"members": 2, "l2": 1.0}),
+    ("llama", "?pool=last&normalize=true", {"l2": 1.0}),
+    ("bert", "?pool=mean&normalize=true", {"l2": 1.0}),
+    ("bert", "?pool=last", {"l2": 1.0}),
+    ("llama", "?pool=last", {"head": "mlp", "hidden": (8, 6), "members": 3, "epochs": 2}),
+    ("bert", "", {"head": "mlp", "hidden": (8,), "members": 2, "shared_trunk": True, "epochs": 2}),
+]
 
 
-def test_an_absolute_reward_on_an_rms_norm_keeps_its_constant(llama_folder: Path, tmp_path: Path) -> None:
-    reward = tacit.fit(outcomes(), encoder=f"hf:{llama_folder}", l2=1.0)
-    assert to_hf(reward, tmp_path / "out")["class"] == "PooledForSequenceClassification"
-    require_equal(reward, tmp_path / "out", "PooledForSequenceClassification", trust=True)
-
-
-@pytest.mark.parametrize(
-    ("kind", "query", "options"),
-    [
-        ("llama", "?pool=mean", {"members": 2, "l2": 1.0}),
-        ("llama", "?pool=last&normalize=true", {"l2": 1.0}),
-        ("bert", "?pool=mean&normalize=true", {"l2": 1.0}),
-        ("bert", "?pool=last", {"l2": 1.0}),
-        ("llama", "?pool=last", {"head": "mlp", "hidden": (8, 6), "members": 3, "epochs": 2}),
-        ("bert", "", {"head": "mlp", "hidden": (8,), "members": 2, "shared_trunk": True, "epochs": 2}),
-    ],
-)
 def test_other_poolings_and_heads_take_a_class_of_their_own(
-    kind: str, query: str, options: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
+    llama_folder: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
-    folder = request.getfixturevalue(f"{kind}_folder")
-    reward = tacit.fit(comparisons(), encoder=f"hf:{folder}{query}", **options)
-    result = to_hf(reward, tmp_path / "out")
-    assert (result["class"], result["offset"]) == ("PooledForSequenceClassification", 0.0)
-    require_equal(reward, tmp_path / "out", "PooledForSequenceClassification", trust=True)
-    with pytest.raises(TacitError, match=r"no stock class holds .* Use --form custom"):
-        to_hf(reward, tmp_path / "stock", form="stock")
+    exported = []
+    for number, (kind, query, options) in enumerate(CASES):
+        base = llama_folder if kind == "llama" else bert_folder
+        reward = tacit.fit(comparisons(), encoder=f"hf:{base}{query}", **options)
+        result = to_hf(reward, tmp_path / str(number))
+        assert (result["class"], result["offset"]) == (POOLED, 0.0)
+        with pytest.raises(TacitError, match=r"no stock class holds .* Use --form custom"):
+            to_hf(reward, tmp_path / "stock", form="stock")
+        exported.append(Exported(reward, tmp_path / str(number), POOLED))
     assert not (tmp_path / "stock").exists()
-
-
-@pytest.mark.skipif(not minilm_installed(), reason="the extra `minilm` is not installed")
-def test_minilm_is_exported_with_equal_scores(tmp_path: Path) -> None:
-    reward = tacit.fit(comparisons(), encoder="minilm", members=4, l2=1.0)
-    to_hf(reward, tmp_path / "out")
-    require_equal(reward, tmp_path / "out", "PooledForSequenceClassification", trust=True)
+    # Outcomes have a zero that means something, so that an RMS norm is no place for them either.
+    absolute = tacit.fit(outcomes(), encoder=f"hf:{llama_folder}", l2=1.0)
+    assert to_hf(absolute, tmp_path / "absolute")["class"] == POOLED
+    exported.append(Exported(absolute, tmp_path / "absolute", POOLED))
+    relative = tacit.fit(comparisons(), encoder=f"hf:{llama_folder}", l2=1.0)
+    assert to_hf(relative, tmp_path / "exact", form="custom")["offset"] == 0.0
+    exported.append(Exported(relative, tmp_path / "exact", POOLED))
+    if minilm_installed():
+        small = tacit.fit(comparisons(), encoder="minilm", members=4, l2=1.0)
+        to_hf(small, tmp_path / "minilm")
+        exported.append(Exported(small, tmp_path / "minilm", POOLED))
+    require_equal(exported, tmp_path / "modules")
 
 
 def test_the_last_token_is_scored_even_where_it_is_the_old_padding(gpt2_folder: Path, tmp_path: Path) -> None:

@@ -635,6 +635,7 @@ def test_the_command_line_fits_scores_and_audits(
     asked = len(server.requests)
     main(["score", "r", "votes.jsonl", "--out", "s.jsonl", "--cache", "cache/features", "--json"])
     assert len(server.requests) == asked  # every answer was there already
+    assert json.loads(capsys.readouterr().out)["usage"]["cached"] > 0
     row = json.loads(Path("s.jsonl").read_text().splitlines()[0])
     assert row["score"] == pytest.approx(row["score_chosen"] - row["score_rejected"], abs=1e-5)
     capsys.readouterr()
