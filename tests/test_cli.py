@@ -229,6 +229,63 @@ def test_a_curve_without_gold_writes_nothing(tacit: Any, world: Path) -> None:
     assert [path.name for path in Path().iterdir()] == ["candidates.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [
+        ("mean_variance", ["--risk", "0.2"]),
+        ("categorical", ["--atoms", "4", "--entropy", "0.05"]),
+        ("pairwise", ["--rank", "1", "--references", "10"]),
+        ("boosted", ["--trees", "20", "--leaves", "4"]),
+    ],
+)
+def test_models_of_comparisons_are_fitted_scored_and_audited(
+    tacit: Any, world: Path, model: str, flags: list[str]
+) -> None:
+    if model == "boosted":
+        pytest.importorskip("lightgbm", reason="the extra `boost` is not installed")
+    tokens = ["--encoder", "hashed", "--resamples", "20", "--json", "--model", model, *flags]
+    done = tacit("fit", world / "votes.jsonl", "--out", "r", *tokens)
+    assert done.code == 0, done.err
+    assert set(METRICS) <= done.json.keys()
+    assert done.json["accuracy"] > 0.8
+    assert tacit("score", "r", world / "later.jsonl", "--out", "s.jsonl", "--json").code == 0
+    rows = [json.loads(line) for line in Path("s.jsonl").read_text().splitlines()]
+    assert sum(row["score"] > 0 for row in rows) > 90
+    assert ("score_chosen_disagreement" in rows[0]) == (model in ("mean_variance", "categorical"))
+    audit = tacit("audit", "r", world / "later.jsonl", "--json", "--resamples", 20)
+    assert audit.json["accuracy"] == pytest.approx(sum(row["score"] > 0 for row in rows) / 120)
+    again = tacit("fit", "--config", "r/config.yaml", "--out", "again", "--json")
+    assert (again.code, again.json["accuracy"]) == (0, done.json["accuracy"])
+
+
+def test_attributes_are_fitted_weighed_and_mixed(tacit: Any, world: Path) -> None:
+    rows = [
+        {
+            "prompt": row["prompt"],
+            "completion": row[side],
+            "score": {"kind": float(side == "chosen") + i % 3, "long": None if i % 2 else float(len(row[side]))},
+        }
+        for i, row in enumerate(votes(120))
+        for side in ("chosen", "rejected")
+    ]
+    write_lines(Path("rated.jsonl"), rows)
+    tokens = ["--model", "attributes", "--encoder", "hashed", "--resamples", "20", "--json"]
+    done = tacit("fit", "rated.jsonl", "--out", "r", *tokens, "--weights", "kind=1", "long=-0.01")
+    assert done.code == 0, done.err
+    assert done.json["fit"]["attributes"]["long"]["weight"] == -0.01
+    assert tacit("score", "r", "rated.jsonl", "--out", "s.jsonl").code == 0
+    first = json.loads(Path("s.jsonl").read_text().splitlines()[0])
+    expected = first["predicted_score_kind"] - 0.01 * first["predicted_score_long"]
+    assert first["predicted_score"] == pytest.approx(expected, abs=1e-4)
+    assert set(tacit("audit", "r", "rated.jsonl", "--json", "--resamples", 20).json["attributes"]) == {"kind", "long"}
+    gated = tacit("fit", "rated.jsonl", "--out", "g", *tokens, "--gate", world / "votes.jsonl")
+    assert gated.code == 0, gated.err
+    assert sum(gated.json["fit"]["gate"]["mean_mixture"].values()) == pytest.approx(1)
+    bad = tacit("fit", "rated.jsonl", "--out", "x", *tokens, "--weights", "nice=1")
+    assert (bad.code, bad.out) == (2, "")
+    assert "there is no attribute `nice` to weigh. The ratings have: kind, long" in bad.err
+
+
 # --- check ------------------------------------------------------------------------------------------------------------
 
 

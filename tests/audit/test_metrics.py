@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tacit.audit.metrics import evaluate
 from tacit.errors import EvidenceError
+from tacit.evidence import Evidence
 from tacit.evidence.records import Comparison, Demonstration, Outcome, Ranking, Rating
 
 
@@ -254,3 +255,27 @@ def test_the_same_seed_gives_the_same_numbers():
     rows = Rows("comparison", noisy_comparisons(100))
     assert evaluate(Value(), rows, seed=4) == evaluate(Value(), rows, seed=4)
     assert evaluate(Value(), rows, seed=4)["accuracy_ci"] != evaluate(Value(), rows, seed=5)["accuracy_ci"]
+
+
+class RockPaperScissors:
+    """Every score is 0; of two completions, the one that is next in the circle wins by 2 log-odds."""
+
+    name = "circle"
+    order = ("rock", "paper", "scissors")
+
+    def score(self, prompts, completions):
+        return np.zeros(len(prompts), np.float32)
+
+    def compare(self, prompts, first, second):
+        steps = [(self.order.index(a) - self.order.index(b)) % 3 for a, b in zip(first, second, strict=True)]
+        return np.array([(0.0, 2.0, -2.0)[step] for step in steps], np.float32)
+
+
+def test_a_reward_that_looks_at_both_completions_is_asked_about_both():
+    wins = [("paper", "rock"), ("scissors", "paper"), ("rock", "scissors"), ("rock", "paper")]
+    rows = [{"prompt": f"p{i}", "chosen": a, "rejected": b} for i, (a, b) in enumerate(wins)]
+    result = evaluate(RockPaperScissors(), Evidence.from_records(rows), resamples=50)
+    assert result["accuracy"] == 0.75
+    assert result["nll"] == pytest.approx((3 * np.logaddexp(0, -2) + np.logaddexp(0, 2)) / 4)
+    across = [{"prompt": "p", "chosen": "paper", "rejected": "rock", "rejected_prompt": "q"}]
+    assert evaluate(RockPaperScissors(), Evidence.from_records(across), resamples=50)["accuracy"] == 0.5

@@ -103,3 +103,35 @@ def test_a_column_of_that_name_is_not_overwritten() -> None:
 def test_a_kind_without_completions_is_refused() -> None:
     with pytest.raises(EvidenceError, match="kind problem holds no completions"):
         rows(Lengths(), [{"prompt": "1+1", "answer": "2"}])
+
+
+class Circle(Ensemble):
+    """Compares by the first letter, whatever the lengths; tells how many vowels there are."""
+
+    def compare(self, prompts: Sequence[Any], first: Sequence[Any], second: Sequence[Any]) -> np.ndarray:
+        return np.array([ord(a[0]) - ord(b[0]) for a, b in zip(first, second, strict=True)], np.float32)
+
+    def details(self, prompts: Sequence[Any], completions: Sequence[Any]) -> dict[str, np.ndarray]:
+        return {"vowels": np.array([sum(letter in "aeiou" for letter in c) for c in completions], np.float32)}
+
+
+def test_a_comparison_is_scored_by_who_looks_at_both_and_details_stand_beside() -> None:
+    found = rows(
+        Circle(),
+        [
+            {"prompt": "", "chosen": "bee", "rejected": "a"},
+            {"prompt": "", "chosen": "bee", "rejected": "a", "rejected_prompt": "else"},
+        ],
+    )
+    assert [row["score"] for row in found] == [1.0, pytest.approx(2 * 3 - 2 * 1.4)]  # across prompts: a difference
+    assert "score_std" not in found[0]
+    assert (found[0]["score_chosen_vowels"], found[0]["score_rejected_vowels"]) == (2, 1)
+
+
+def test_details_have_columns_for_every_kind() -> None:
+    (outcome,) = rows(Circle(), [{"prompt": "", "completion": "bee", "label": True}])
+    assert outcome["score_vowels"] == 2
+    (rating,) = rows(Circle(), [{"prompt": "", "completion": "bee", "score": 1.0}])
+    assert rating["predicted_score_vowels"] == 2
+    (ranking,) = rows(Circle(), [{"prompt": "", "completions": ["bee", "b"], "ranks": [1, 2]}])
+    assert ranking["scores_vowels"] == [2, 0]

@@ -12,7 +12,7 @@ import numpy as np
 from tacit.audit.bootstrap import Array, Clusters, Index, ratio
 from tacit.conversation import Completion, Prompt, texts
 from tacit.evidence.records import Comparison, Outcome, Ranking, Rating, Record
-from tacit.rewards.contract import Reward
+from tacit.rewards.contract import Comparing, Reward
 
 _PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
 
@@ -87,6 +87,28 @@ class Pairs:
     target: Array
     """What people said of each item: rows (item, group within which to rank, value)."""
     against: str
+
+    def forecast(self, reward: Reward, scores: Array) -> Array:
+        """Log-odds (n,) that a is preferred to b: differences of `scores` (items,), or, of a reward that looks at two
+        completions of one prompt at once (`Comparing`), what it says of the two."""
+        delta: Array = scores[self.a] - scores[self.b]
+        if not isinstance(reward, Comparing):
+            return delta
+        prompt_of = np.array(self.items.prompt_of, dtype=np.intp)
+        both, inverse = np.unique(np.stack([self.a, self.b], axis=1), axis=0, return_inverse=True)
+        same = prompt_of[both[:, 0]] == prompt_of[both[:, 1]]
+        asked = both[same].tolist()
+        odds = reward.compare(
+            [self.items.prompts[i] for i, _ in asked],
+            [self.items.completions[i] for i, _ in asked],
+            [self.items.completions[j] for _, j in asked],
+        )
+        if odds.shape != (len(asked),) or not np.isfinite(odds).all():
+            raise ValueError(f"reward {reward!r} broke its contract: (n,) finite log-odds expected of `compare`")
+        found = np.full(len(both), np.nan)
+        found[same] = odds
+        found = found[inverse.reshape(-1)]
+        return np.where(np.isfinite(found), found, delta)
 
 
 def read_pairs(evidence: Iterable[Record]) -> Pairs:

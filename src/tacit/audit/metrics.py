@@ -14,6 +14,8 @@ bootstrap (`tacit.audit.bootstrap`):
   on other prompts; `ece_noise_floor` is what chance alone would give, and an ECE means something only beside it.
   Resampling adds to |.|, so intervals of a small ECE lie above it: read them with the floor.
 
+Where a reward looks at two completions at once (`Comparing`), its `compare` stands for score_a - score_b everywhere.
+
 What is resampled: prompts; prompts and people where `annotator` is filled; for comparisons without prompts both items.
 """
 
@@ -29,7 +31,7 @@ from tacit.audit.arrays import Items, Pairs, item_means, read_pairs, read_values
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
-from tacit.rewards.contract import Reward
+from tacit.rewards.contract import Detailed, Reward
 
 PAIR_LIMIT = 200_000
 """Rated pairs looked at: a random sample of this size stands for more."""
@@ -88,7 +90,7 @@ def _comparisons(
     items, w, y = pairs.items, pairs.weight, np.where(pairs.tie > 0, 0.5, 1.0)
     scores = items.score(reward)
     lengths, prompt_of = np.array(items.lengths, dtype=np.float64), np.array(items.prompt_of, dtype=np.intp)
-    delta = scores[pairs.a] - scores[pairs.b]
+    delta = pairs.forecast(reward, scores)
     clusters = _pair_clusters(pairs, prompt_of)
     decided = pairs.tie == 0
     gold_delta = pairs.gold[:, 0] - pairs.gold[:, 1]
@@ -224,9 +226,12 @@ def _ratings(
     )
     measured = _sums(shares, {}, np.ones(len(i)), clusters, resamples, rng)
     attributes = {}
+    own = reward.details(items.prompts, items.completions) if rows.attributes and isinstance(reward, Detailed) else {}
     for name, (rated, given) in rows.attributes.items():
         seen, mean = item_means(rated, given)
-        attributes[name] = _spearman(scores, seen, prompt_of[seen], mean, items, resamples, rng)
+        attributes[name] = _spearman(
+            np.asarray(own.get(name, scores), np.float64), seen, prompt_of[seen], mean, items, resamples, rng
+        )
     return {
         **_counts(items, len(rows.item), rows.annotator),
         "pairs": int(differ.sum()),

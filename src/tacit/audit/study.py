@@ -19,7 +19,7 @@ from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
 from tacit.improve.select import Candidates
-from tacit.rewards.contract import Comparing, Reward, Uncertain
+from tacit.rewards.contract import Reward, Uncertain
 
 PAIR_LIMIT = 200_000
 """Pairs made of outcomes and ratings: a random sample of this size stands for more."""
@@ -103,13 +103,7 @@ class Study:
     @cached_property
     def delta(self) -> Array:
         """(n,) log-odds that a is preferred to b, by the reward."""
-        if isinstance(self.reward, Comparing):
-            prompts, completions = self.items.prompts, self.items.completions
-            sides = [[completions[i] for i in side] for side in (self.pairs.a, self.pairs.b)]
-            compared = self.reward.compare([prompts[i] for i in self.pairs.a], *sides)
-            return np.asarray(compared, dtype=np.float64)
-        difference: Array = self.scores[self.pairs.a] - self.scores[self.pairs.b]
-        return difference
+        return self.pairs.forecast(self.reward, self.scores)
 
     @cached_property
     def features(self) -> Array | None:

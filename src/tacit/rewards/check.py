@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tacit.conversation import Completion, Prompt
-from tacit.rewards.contract import Reward, Saved, Uncertain
+from tacit.rewards.contract import Comparing, Reward, Saved, Uncertain
 
 TOLERANCE = 1e-5
 """Largest difference allowed between two scores of the same row, relative to 1 + |score|."""
@@ -106,6 +106,12 @@ def check_reward(
                 else _difference(members.mean(0), base)
             ),
         )
+    if isinstance(reward, Comparing):
+        demand(
+            "exchanging two completions changes the sign of their log-odds alone",
+            "Return finite float32 log-odds (n,) that are antisymmetric by construction, as f(a, b) - f(b, a)",
+            lambda: _comparing(reward, prompts, completions),
+        )
     if isinstance(reward, Saved):
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "reward"
@@ -142,6 +148,13 @@ def _conversation(reward: Reward, examples: Sequence[tuple[Prompt, Completion]])
     asked = [[{"role": "user", "content": prompt}] for prompt, _ in both]
     said = [[{"role": "assistant", "content": completion}] for _, completion in both]
     return _difference(reward.score(asked, said), reward.score([p for p, _ in both], [c for _, c in both]))
+
+
+def _comparing(reward: Comparing, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> str:
+    others = [*completions[1:], *completions[:1]]
+    odds = reward.compare(prompts, completions, others)
+    bad = _shape(odds, len(prompts)) or _shape(reward.compare([], [], []), 0)
+    return bad or _difference(-reward.compare(prompts, others, completions), odds)
 
 
 def _difference(scores: np.ndarray, base: np.ndarray) -> str:
