@@ -11,6 +11,7 @@ from tacit.audit import calibration
 from tacit.audit.bootstrap import Array, Index, interval, ratio
 from tacit.audit.crossfit import cross_fit
 from tacit.audit.figures import Interval, Line, interval_chart, line_chart
+from tacit.audit.flips import fit_flips
 from tacit.audit.sections import Figure, Finding, Section, Table
 from tacit.audit.study import Study
 from tacit.errors import TacitError
@@ -34,7 +35,7 @@ def right_and_sure(study: Study) -> Section:
     sure = calibration_slope(study)
     reliability = _reliability(study)
     findings = []
-    if sure["slope_ci"] and sure["slope_ci"][1] < _SURE:
+    if sure["slope_ci"] and sure["slope_ci"][1] < _SURE and _not_owed_to_flips(study):
         findings.append(
             Finding(
                 "over_confident",
@@ -118,6 +119,12 @@ def calibration_slope(study: Study) -> dict[str, Any]:
         return {"slope": slope, "slope_ci": None}
     sums = study.clusters.sums(statistics, study.resamples, study.rng(1))
     return {"slope": slope, "slope_ci": interval(slope + ratio(*sums.T))}
+
+
+def _not_owed_to_flips(study: Study) -> bool:
+    """Whether the reward is too sure even if a share of the votes is the wrong way round, which looks the same."""
+    slope = fit_flips(study.delta, study.pairs.weight * (study.pairs.tie == 0), study.clusters, study.rng(6)).slope_ci
+    return slope is not None and slope[1] < _SURE
 
 
 def learning_curve(study: Study) -> Section:

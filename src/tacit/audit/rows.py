@@ -1,11 +1,8 @@
 """Rows to look at: probably mislabelled, most contested, most influential.
 
 What a fit that never saw a row thinks of it (`tacit.audit.crossfit`, bootstrap members) is compared with what the
-person said. How many votes are the wrong way round is estimated by the flip model
-
-    P(a preferred to b) = (1 - 2 e) sigma(a d) + e
-
-on out-of-fold log-odds d: plain noise makes votes uncertain where d is small, flips make them wrong where d is large.
+person said. How many votes are the wrong way round is estimated by the flip model (`tacit.audit.flips`) on out-of-fold
+log-odds d: plain noise makes votes uncertain where d is small, flips make them wrong where d is large.
 """
 
 from __future__ import annotations
@@ -15,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from tacit.audit import calibration
-from tacit.audit.bootstrap import Array, Index, interval
+from tacit.audit.bootstrap import Array, Index
 from tacit.audit.crossfit import cross_fit
+from tacit.audit.flips import fit_flips
 from tacit.audit.sections import Finding, Section, Table
 from tacit.audit.study import Study
 from tacit.errors import TacitError
@@ -24,8 +22,6 @@ from tacit.errors import TacitError
 MEMBERS = 10
 SHOWN = 10
 _PAIRS = 20_000
-_FLIPS = np.r_[0:0.1:0.005, 0.1:0.41:0.02]
-_SLOPES = np.geomspace(0.4, 3.0, 15)
 _WORTH_NAMING = 0.02
 """A lower bound of the flip rate above this is a fault: a fiftieth of the votes."""
 
@@ -55,10 +51,12 @@ def rows_to_look_at(study: Study) -> Section:
         return Section.missing("rows", title, str(error))
     delta = np.nan_to_num(found.delta)
     decided = pairs.tie[keep] == 0
-    flips = flip_rate(study, delta.mean(0), keep)
+    weight = pairs.weight[keep] * decided
+    fitted = fit_flips(delta.mean(0), weight, study.clusters.take(keep), study.rng(21))
+    flips = {"flips": fitted.flips, "flips_ci": fitted.flips_ci}
     doubt = mislabelled_score(delta)
     doubt[~decided] = 0.0
-    worst = np.argsort(-doubt, kind="stable")[: max(SHOWN, int(np.ceil(flips["flips"] * len(keep))))]
+    worst = np.argsort(-doubt, kind="stable")[: max(SHOWN, int(np.ceil(fitted.flips * len(keep))))]
     contested = np.argsort(np.abs(delta.mean(0)) / (delta.std(0, ddof=1) + 1e-9), kind="stable")
     influence = np.abs(calibration.sigmoid(-delta.mean(0))) * np.linalg.norm(
         study.features[pairs.a[keep]] - study.features[pairs.b[keep]], axis=1
@@ -73,13 +71,13 @@ def rows_to_look_at(study: Study) -> Section:
         "influential_rows": study.row[keep[influential[:SHOWN]]].tolist(),
     }
     findings = []
-    if flips["flips_ci"] and flips["flips_ci"][0] > _WORTH_NAMING:
-        low, high = flips["flips_ci"]
+    if fitted.flips_ci and fitted.flips_ci[0] > _WORTH_NAMING:
+        low, high = fitted.flips_ci
         findings.append(
             Finding(
                 "mislabelled",
                 "fault",
-                f"About {flips['flips']:.0%} of the votes look the wrong way round (95% {low:.0%} to {high:.0%}): read "
+                f"About {fitted.flips:.0%} of the votes look the wrong way round (95% {low:.0%} to {high:.0%}): read "
                 f"rows {', '.join(map(str, numbers['mislabelled_rows'][:5]))} first.",
                 flips,
             )
@@ -107,22 +105,6 @@ def mislabelled_score(delta: Array) -> Array:
     """P(the other side is the better one), by out-of-fold log-odds (members, n) in favour of the side that was chosen:
     the mean over members of sigma(-delta), so that members that are unsure or disagree count for little."""
     return np.asarray(calibration.sigmoid(-delta).mean(0))
-
-
-def flip_rate(study: Study, delta: Array, keep: Index) -> dict[str, Any]:
-    """Maximum likelihood of the flip model over a grid of slopes and flip rates, with a clustered interval."""
-    decided = study.pairs.tie[keep] == 0
-    p = calibration.sigmoid(_SLOPES[None, :] * delta[:, None])  # (n, slopes)
-    likelihood = (1 - 2 * _FLIPS)[None, None, :] * p[:, :, None] + _FLIPS[None, None, :]
-    weight = (study.pairs.weight[keep] * decided)[:, None]
-    table = weight * np.log(likelihood.reshape(len(delta), -1).clip(1e-12))
-    best = int(table.sum(0).argmax())
-    result: dict[str, Any] = {"flips": float(_FLIPS[best % len(_FLIPS)]), "flips_ci": None}
-    clusters = study.clusters.take(keep)
-    if clusters.smallest >= 2:
-        sums = clusters.sums(table, min(study.resamples, 500), study.rng(21))
-        result["flips_ci"] = interval(_FLIPS[sums.argmax(1) % len(_FLIPS)])
-    return result
 
 
 def _shown(study: Study, chosen: Index, value: Array, head: str) -> list[dict[str, Any]]:
