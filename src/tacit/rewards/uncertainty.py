@@ -27,7 +27,7 @@ import numpy.typing as npt
 from tacit.artefacts import atomic_directory, read_manifest, write_json
 from tacit.conversation import Completion, Prompt
 from tacit.errors import ArtefactError, TacitError
-from tacit.rewards.contract import Doubting, Reward, Saved, Uncertain
+from tacit.rewards.contract import Detailed, Doubting, Reward, Saved, Uncertain
 
 How = Literal["none", "min", "variance", "quantile", "laplace"]
 STRENGTHS: dict[str, float] = {"variance": 0.5, "quantile": 0.1, "laplace": 1.0}
@@ -142,6 +142,10 @@ class Pessimistic:
             return self.inner.score(prompts, completions), None
         members = self.inner.score_members(prompts, completions)
         return read_members(members, self.how, given), members
+
+    def details(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, np.ndarray]:
+        """What the inner reward shows beside its score; nothing where it shows nothing."""
+        return self.inner.details(prompts, completions) if isinstance(self.inner, Detailed) else {}
 
     def save(self, folder: str | Path) -> None:
         """Write the inner reward's folder with `pessimism` in its reward.json, atomically."""
