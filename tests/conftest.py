@@ -1,10 +1,45 @@
-"""Tiny transformers, made from a configuration with random weights and a tokenizer trained in place: no download."""
+"""The command line as a user types it; tiny transformers with random weights and a tokenizer trained in place."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def tacit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run one command in an empty folder; `Done.code` is what the shell would see."""
+    from tacit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
+
+    def run(*tokens: str | Path | int) -> Done:
+        capsys.readouterr()
+        code = 0
+        try:
+            main([str(token) for token in tokens])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog.",

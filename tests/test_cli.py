@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -19,34 +19,6 @@ from tacit import cli
 from tacit.cli import main
 
 METRICS = ("accuracy", "accuracy_ci", "length_accuracy", "spearman", "nll", "ece", "n_train", "n_test", "seconds")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def tacit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Run one command in an empty folder; `Done.code` is what the shell would see."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
-
-    def run(*tokens: str | Path) -> Done:
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(token) for token in tokens])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return run
 
 
 def votes(n: int = 240, seed: int = 0) -> list[dict[str, Any]]:

@@ -5,38 +5,9 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-
-from tacit.cli import main
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def tacit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
-
-    def run(*tokens: str | Path | int) -> Done:
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(token) for token in tokens])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return run
 
 
 def lines(name: str, rows: list[dict[str, Any]]) -> Path:

@@ -86,7 +86,11 @@ def fit_perceptron(
             if together:
                 scores = scores.mean(0, keepdim=True)
             losses = objective.loss(scores, targets[held_index], own.mean(0, keepdim=True) if together else own).mean(0)
-        return float((losses * weight[held_index]).sum() / weight[held_index].sum())
+        found = float((losses * weight[held_index]).sum() / weight[held_index].sum())
+        if not math.isfinite(found):
+            mend = "Lower --learning-rate or --weight-decay"
+            raise TacitError(f"the fit diverged: the validation loss is not finite. {mend}")
+        return found
 
     # The output layer starts at zero: before the first step the linear part is all there is.
     start_scores = by_output(scorer.base[:, rows[held_index].clamp_min(0)], objective.outputs)
@@ -119,8 +123,6 @@ def fit_perceptron(
             else:
                 waited += 1
                 done = waited >= options.patience
-    if not math.isfinite(best_loss):
-        raise TacitError("the fit diverged: the validation loss is not finite. Lower --learning_rate")
     own = best.pop("own")
     parameters.update(best)
     with torch.no_grad():
