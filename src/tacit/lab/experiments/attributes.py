@@ -9,7 +9,8 @@ g(x) = softmax(G x + (1, 0, 0, -1)) depends on the prompt.
   `complete` is the same with no rating missing, `half_rows` with every other row left out instead of holes.
 - `mixture_error`: mean |g - g_hat| on unseen prompts, beside that of equal weights and of the best constant mixture.
 - `accuracy`: the side that the true log-odds prefer, on unseen pairs, of the gated reward; of equal weights; of one
-  fixed mixture (the gate's mean); and of a scalar reward fitted on the same comparisons without any rating.
+  fixed mixture (the gate's mean); and of a scalar reward fitted on the same comparisons without any rating, with a
+  linear head, which cannot mix by the prompt, and with hidden layers (`mlp`), which could.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tacit.rewards.attributes import AttributeReward, fit
 
 NAMES = ("brief", "correct", "helpful", "polite")
 DIM, ASKED = 12, 4
+MLP: dict[str, Any] = {"head": "mlp", "hidden": (128,), "learning_rate": 3e-3, "epochs": 40, "patience": 10}
 
 
 def run(*, seeds: int = 10, seed: int = 0, ratings: int = 1000, comparisons: int = 2000) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def _once(seed: int, ratings: int, comparisons: int, tests: int = 2000) -> list[
     mean = guess.mean(0)
     fixed = learn(holes, weights=dict(zip(NAMES, mean.tolist(), strict=True)))
     scalar = rewards.fit(votes, model="scalar", encoder=encoder, seed=seed)
+    deep = rewards.fit(votes, model="scalar", encoder=encoder, seed=seed, **MLP)
     constant = true.mean(0)
     return [
         {
@@ -102,6 +105,7 @@ def _once(seed: int, ratings: int, comparisons: int, tests: int = 2000) -> list[
             "equal_accuracy": accuracy(equal),
             "fixed_accuracy": accuracy(fixed),
             "scalar_accuracy": accuracy(scalar),
+            "mlp_accuracy": accuracy(deep),
         }
     ]
 
