@@ -93,7 +93,8 @@ def _prompt_blind(world: World) -> Change:
 
     def change(score: np.ndarray, asked: list[str], given: list[str]) -> np.ndarray:
         under = [world.true_reward([topic.questions[0]] * len(given), given) for topic in phrases.TOPICS]
-        return np.max(under, axis=0) * RATIONALITY / world.scale
+        best: np.ndarray = np.max(under, axis=0) * RATIONALITY / world.scale
+        return best
 
     return change
 
