@@ -59,7 +59,7 @@ def test_the_best_is_chosen_and_the_first_of_equals(tmp_path: Path) -> None:
 def test_only_the_first_n_are_looked_at(tmp_path: Path) -> None:
     path = file(tmp_path, {"prompt": "p", "completions": ["a", "ab", "abc"]})
     assert [row["completion"] for row in chosen(path, n=2)] == ["ab"]
-    with pytest.raises(TacitError, match=r"candidates\.jsonl, row 1: 3 candidates, not 4\. Give more, or a smaller --n"):
+    with pytest.raises(TacitError, match=r"\.jsonl, row 1: 3 candidates, not 4\. Give more, or a smaller --n"):
         chosen(path, n=4)
 
 

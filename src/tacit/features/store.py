@@ -32,7 +32,8 @@ from tacit.progress import track
 log = logging.getLogger(__name__)
 
 _KEY = np.dtype("S16")
-_FIRST_SHARD_ROWS = 256
+_FIRST_SHARD_ROWS = 32
+"""Few, so that a kill soon after the start loses few."""
 _SHARD_SECONDS = 5.0
 _SHARD_BYTES = 64 << 20
 _IN_MEMORY_BYTES = 1 << 30
@@ -125,13 +126,10 @@ class FeatureStore:
             took = time.monotonic() - began
             yield from (int(row) for row in rows)
             start += len(rows)
-            size = (
-                min(most, 2 * size)
-                if took < _SHARD_SECONDS / 2
-                else max(1, size // 2)
-                if took > 4 * _SHARD_SECONDS
-                else size
-            )
+            if took < _SHARD_SECONDS / 2:
+                size = min(most, 2 * size)
+            elif took > 2 * _SHARD_SECONDS:
+                size = max(1, size // 2)
 
     def _require_sound(self, vectors: np.ndarray, rows: np.ndarray, texts: Sequence[Text]) -> None:
         if vectors.shape != (len(rows), self.encoder.dim):
