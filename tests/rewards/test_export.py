@@ -214,6 +214,16 @@ def test_the_last_token_is_scored_even_where_it_is_the_old_padding(gpt2_folder: 
     )
 
 
+def test_loading_never_asks_to_run_code_of_the_folder(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reward = tacit.fit(comparisons(), encoder=f"hf:{bert_folder}", l2=1.0)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question on the terminal"))
+    to_hf(reward, tmp_path / "out")
+    (tmp_path / "out" / "modeling_tacit.py").write_text("raise SystemExit('code of the folder was run')\n")
+    np.testing.assert_allclose(tacit.load(tmp_path / "out").score(["a"], ["b"]), reward.score(["a"], ["b"]), atol=1e-5)
+
+
 def test_a_language_model_reward_is_passed_on(gpt2_folder: Path, tmp_path: Path) -> None:
     reward = tacit.fit(comparisons(), encoder=f"hf:{gpt2_folder}", l2=1.0)
     to_hf(reward, tmp_path / "first")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,6 +137,22 @@ def load_tokenizer(folder: Path) -> Any:
     return wrapper
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """transformers without bars and advice."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_weights(
     factory: Any, folder: Path, *, dtype: str, device: str, may_lack: tuple[str, ...] = ("pooler.",), **options: Any
 ) -> Any:
@@ -145,23 +162,16 @@ def load_weights(
     that begin with one of `may_lack` may.
     """
     import torch
-    from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, info = factory.from_pretrained(
-            folder, local_files_only=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
-        )
+        with quietly():
+            model, info = factory.from_pretrained(
+                folder, local_files_only=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
+            )
     except Exception as error:  # transformers and safetensors raise many kinds for a bad folder
         raise FeatureError(
             f"{folder} is not a model that transformers can read ({error}). Save one with its safetensors"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(may_lack))
     if missing:
         raise FeatureError(

@@ -28,7 +28,7 @@ from torch import Tensor
 from tacit.artefacts import atomic_directory
 from tacit.conversation import RENDERING
 from tacit.errors import ArtefactError, MissingExtra, TacitError
-from tacit.features.checkpoint import load_tokenizer, load_weights
+from tacit.features.checkpoint import load_tokenizer, load_weights, quietly
 from tacit.features.encoders import extra_installed
 from tacit.rewards.chat import blocks_template
 from tacit.rewards.check import EXAMPLES
@@ -218,7 +218,8 @@ def _finish(model: Any, tokenizer: Any, pad_id: int, encoder: TransformerEncoder
             model.config.base["vocab_size"] = len(tokenizer)
     model.config.pad_token_id = pad_id
     model.config.tacit = _stated("plain", False, encoder.max_length, offset)
-    model.save_pretrained(folder)
+    with quietly():
+        model.save_pretrained(folder)
     lead, trail = _special_texts(tokenizer)
     tokenizer.chat_template = blocks_template(lead, trail)
     tokenizer.model_max_length = encoder.max_length

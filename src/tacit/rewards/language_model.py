@@ -120,12 +120,17 @@ class LanguageModelReward:
         import torch
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return load_weights(_model_class(self.folder), self.folder, dtype=self.dtype, device=device)
+        return load_weights(self._class, self.folder, dtype=self.dtype, device=device)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer, as transformers wraps it."""
+        assert self._class  # transformers must know the class first
         return load_tokenizer(self.folder)
+
+    @cached_property
+    def _class(self) -> Any:
+        return _model_class(read_settings(self.folder))
 
     @cached_property
     def pad_id(self) -> int:
@@ -221,6 +226,7 @@ class LanguageModelReward:
         stated = settings.get("tacit") or {}
         if stated and stated.get("rendering") != RENDERING:
             raise ArtefactError(f"{folder} renders text by rule {stated.get('rendering')!r}, not {RENDERING!r}")
+        _model_class(settings)
         found = default_rule(load_tokenizer(path), default_max_length(path, settings), stated)
         rule = TextRule(
             found.template if template is None else template,  # type: ignore[arg-type]
@@ -274,14 +280,15 @@ def copy_checkpoint(source: Path, target: Path) -> None:
         shutil.copyfile(path, target / path.name)
 
 
-def _model_class(folder: Path) -> Any:
-    """The class that reads a checkpoint; our own one comes from here and not from the code in the folder."""
-    if read_settings(folder).get("model_type") == "tacit_pooled":
-        from tacit.rewards.pooled_classifier import PooledForSequenceClassification
+def _model_class(settings: dict[str, Any]) -> Any:
+    """The class that reads a checkpoint; for our own one transformers is told to take ours, not the folder's code."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        return PooledForSequenceClassification
-    from transformers import AutoModelForSequenceClassification
+    if settings.get("model_type") == "tacit_pooled":
+        from tacit.rewards.pooled_classifier import PooledConfig, PooledForSequenceClassification
 
+        AutoConfig.register("tacit_pooled", PooledConfig, exist_ok=True)
+        AutoModelForSequenceClassification.register(PooledConfig, PooledForSequenceClassification, exist_ok=True)
     return AutoModelForSequenceClassification
 
 
