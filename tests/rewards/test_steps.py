@@ -45,6 +45,14 @@ def test_steps_are_cut_by_the_rule() -> None:
         cut_steps(text, "words")  # type: ignore[arg-type]
 
 
+def test_hostile_texts_are_cut_in_time() -> None:
+    """A pattern that takes quadratic time on these would run into the time limit of the test."""
+    wide = "a" + " " * 100_000 + "b"
+    for cut in ("newline", "paragraph", "sentence"):
+        assert cut_steps(wide, cut) == [wide]
+        assert cut_steps("a.\n\n" + "\n" * 100_000 + "b", cut) == ["a.", "b"]
+
+
 @given(st.lists(st.text("ab .\n", min_size=1).map(str.strip).filter(bool), min_size=1, max_size=5))
 def test_the_natural_cut_gives_the_steps_back(steps: list[str]) -> None:
     cut = natural_cut([steps])

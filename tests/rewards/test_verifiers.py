@@ -96,6 +96,17 @@ def test_the_answer_is_found_by_the_first_rule_that_finds_one() -> None:
     assert numbers.boxed("\\boxed{a{b}c} then \\boxed{unclosed") == "a{b}c"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("\n" * 100_000, None), ("\\boxed{" * 10_000 + "7", 7), (" " * 100_000 + "5", 5), ("answer " * 20_000, None)],
+)
+def test_hostile_texts_are_read_in_time(text: str, value: int | None) -> None:
+    """A pattern that takes quadratic time on these would run into the time limit of the test."""
+    found = numbers.answer_number(text)
+    assert (None if found is None else found.value) == value
+    assert FormatCheck(sections=("Plan",))(text, None) == 0
+
+
 def test_a_phrase_without_a_number_gives_way_to_the_next_rule() -> None:
     found = numbers.answer_number("The answer is unclear.\nPerhaps 5, more likely 7")
     assert found is not None

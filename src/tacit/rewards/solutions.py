@@ -29,8 +29,8 @@ StepLabels = Literal["given", "hard", "soft"]
 
 _JOIN: dict[str, str] = {"newline": "\n", "paragraph": "\n\n", "sentence": " ", "list": "\n\n"}
 _SPLIT = {
-    "newline": re.compile(r"\s*\n\s*"),
-    "paragraph": re.compile(r"\s*\n[^\S\n]*\n\s*"),
+    "newline": re.compile(r"\n"),
+    "paragraph": re.compile(r"\n[^\S\n]*\n"),
     "sentence": re.compile(r"(?<=[.!?])\s+"),
 }
 _LEAST = 1e-7
@@ -43,8 +43,8 @@ def cut_steps(completion: Completion, cut: Cut) -> list[str]:
     if cut == "list":
         listed = [completion] if isinstance(completion, str) else [content_text(m.get("content")) for m in completion]
         return [step.strip() for step in listed] or [""]
-    text = completion_text(completion).strip()
-    return [step for step in _SPLIT[cut].split(text) if step] or [""]
+    steps = (step.strip() for step in _SPLIT[cut].split(completion_text(completion)))
+    return [step for step in steps if step] or [""]
 
 
 def join_steps(steps: Sequence[str], cut: Cut) -> str:

@@ -30,7 +30,7 @@ from tacit.evidence.records import Outcome, Steps
 from tacit.features import load_encoder
 from tacit.lab.seeds import repeat
 from tacit.rewards.controls import InvertedReward, LengthReward, RandomReward
-from tacit.rewards.solutions import Aggregate
+from tacit.rewards.solutions import Aggregate, aggregate_steps, cut_steps
 from tacit.rewards.steps import ProcessReward
 
 Array = npt.NDArray[np.float64]
@@ -145,9 +145,10 @@ def _once(seed: int, sizes: tuple[int, ...], problems: int, n: int) -> list[dict
         for name, options, aggregates in VARIANTS:
             process = rewards.fit(evidence, encoder=encoder, seed=seed, **options)
             assert isinstance(process, ProcessReward)
+            scored = process.score_steps(asked, [cut_steps(text, process.cut) for text in said])
             for how in aggregates:
-                reward = ProcessReward(process.step, process.cut, how)
-                row(size, f"{name}, {how}", np.asarray(reward.score(asked, said), np.float64), base)
+                whole = aggregate_steps(np.concatenate(scored), [len(own) for own in scored], how)
+                row(size, f"{name}, {how}", whole.astype(np.float64), base)
         row(size, "outcome inverted", np.asarray(InvertedReward(outcome).score(asked, said), np.float64), base)
     same = test.answer.reshape(problems, n)
     controls = {

@@ -221,7 +221,7 @@ class FormatCheck:
                 return 0.0
         start = 0
         for section in self.sections:
-            found = re.compile(rf"^[#*\s]*{re.escape(section)}", re.MULTILINE).search(text, start)
+            found = re.compile(rf"^[#* \t]*{re.escape(section)}", re.MULTILINE).search(text, start)
             if found is None:
                 return 0.0
             start = found.end()

@@ -18,6 +18,7 @@ Units are not read: `5 km` and `5 m` are both 5. Words (`seven`) are no numbers.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -51,8 +52,11 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_HASHES = re.compile(r"####\s*(.+)")
-_PHRASE = re.compile(r"(?:\banswer\b\s*(?:is|are|equals|=|:)+|^\s*A\s*:)\s*:?\s*(.*)", re.IGNORECASE | re.MULTILINE)
+_BRACE = re.compile(r"\\f?boxed\s?\{|\\fbox\s?\{|[{}]")
+_HASHES = re.compile(r"####[^\S\n]*(.+)")
+_PHRASE = re.compile(
+    r"(?:\banswer\b\s*(?:is|are|equals|=|:)+|^[^\S\n]*A[^\S\n]*:)[\s:]*(.*)", re.IGNORECASE | re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -76,27 +80,28 @@ class Number:
         return any(abs(a - b) <= slack * max(Fraction(1), abs(b)) for a, b in pairs)
 
 
-def numbers_in(text: str) -> list[Number]:
+def numbers_in(text: str) -> Iterator[Number]:
     """All numbers of a text, in order."""
-    found = (_value(match) for match in _NUMBER.finditer(_plain(text)))
-    return [number for number in found if number is not None]
+    for match in _NUMBER.finditer(_plain(text)):
+        if (number := _value(match)) is not None:
+            yield number
 
 
 def parse_number(text: str) -> Number | None:
     """The number that a short answer states: its first one; None where it states none."""
-    return next(iter(numbers_in(text)), None)
+    return next(numbers_in(text), None)
 
 
 def boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` or `\fbox{...}`, braces balanced; None where there is none."""
-    starts = [match.end() for match in re.finditer(r"\\f?boxed\s*\{|\\fbox\s*\{", text)]
-    for start in reversed(starts):
-        depth = 1
-        for i in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[i], 0)
-            if depth == 0:
-                return text[start:i].strip()
-    return None
+    starts: list[int | None] = []  # of each open brace: where the content of a box begins, or None
+    last: tuple[int, int] | None = None
+    for match in _BRACE.finditer(text):
+        if match[0] != "}":
+            starts.append(match.end() if len(match[0]) > 1 else None)
+        elif starts and (start := starts.pop()) is not None and (last is None or start > last[0]):
+            last = (start, match.start())
+    return None if last is None else text[last[0] : last[1]].strip()
 
 
 def final_answer(text: str, rules: tuple[Rule, ...] = RULES) -> str | None:
@@ -111,8 +116,8 @@ def final_answer(text: str, rules: tuple[Rule, ...] = RULES) -> str | None:
         if rule == "boxed":
             found = boxed(text)
         elif rule == "last":
-            numbers = [m for m in _NUMBER.finditer(_plain(text)) if _value(m) is not None]
-            found = numbers[-1].group().strip() if numbers else None
+            match = _last(text)
+            found = None if match is None else match.group().strip()
         else:
             pattern = _HASHES if rule == "hashes" else _PHRASE
             lines = [line.strip() for line in pattern.findall(text) if line.strip()]
@@ -129,6 +134,11 @@ def answer_number(text: str, rules: tuple[Rule, ...] = RULES) -> Number | None:
         if found is not None and (number := parse_number(found)) is not None:
             return number
     return None
+
+
+def _last(text: str) -> re.Match[str] | None:
+    matches = list(_NUMBER.finditer(_plain(text)))
+    return next((match for match in reversed(matches) if _value(match) is not None), None)
 
 
 def _plain(text: str) -> str:
