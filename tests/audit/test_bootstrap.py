@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tacit.audit.bootstrap import Clusters, interval, ratio
+from tacit.audit.bootstrap import Clusters, interval, ratio, tail
 
 
 def test_sums_are_the_weights_times_the_statistics():
@@ -52,25 +52,100 @@ def test_too_few_clusters_and_empty_resamples():
     assert interval(np.arange(101.0)) == pytest.approx([2.5, 97.5])
 
 
-def coverage(worlds, *, clusters, rows, n_people, seed=0):
-    """How often the 95% interval of a mean holds the truth 0, with effects of cluster and of person on every row."""
+def test_tails_are_wider_where_clusters_are_few():
+    # Phi(-sqrt(10 / 9) * 2.262157), with the .975 quantile of Student's t of 9 degrees of freedom
+    assert tail(0.95, 10) == pytest.approx(0.0085506, abs=1e-6)
+    assert tail(0.95) == pytest.approx(0.025)
+    assert tail(0.95, 10**6) == pytest.approx(0.025, abs=1e-5)
+    values = np.arange(1001.0)
+    assert interval(values, clusters=10)[0] == pytest.approx(8.5506, abs=1e-3)
+
+
+def shared(clusters):
+    """(n, n) bool: whether two rows share a cluster of some table."""
+    rows = range(clusters.factors.shape[1])
+    sets = [{(t, f[i]) for f, t in zip(clusters.factors, clusters.tables, strict=True) if f[i] >= 0} for i in rows]
+    return np.array([[bool(sets[i] & sets[j]) for j in rows] for i in rows])
+
+
+@pytest.mark.parametrize("tables", [(0,), (0, 1), (0, 0), (0, 0, 1), (0, 0, 0), (0, 1, 2), (0, 0, 1, 1)])
+def test_variance_counts_each_pair_of_rows_that_share_a_cluster_once(tables):
+    rng = np.random.default_rng(len(tables))
+    factors = rng.integers(-1 if len(tables) > 1 else 0, 6, (len(tables), 30))
+    clusters = Clusters.of(*factors, tables=tables)
+    psi = rng.normal(1, 1, (30, 2))
+    assert clusters.variance(psi) == pytest.approx(np.einsum("ik,ij,jk->k", psi, shared(clusters), psi))
+
+
+def test_variance_is_never_below_that_of_independent_rows():
+    psi = np.array([[1.0], [-1.0], [1.0], [-1.0]])
+    assert Clusters.of([0, 0, 1, 1], [0, 1, 0, 1]).variance(psi) == pytest.approx([4.0])
+
+
+def test_means_weigh_rows_and_one_factor_is_the_plain_bootstrap():
+    rng = np.random.default_rng(0)
+    y, w = rng.normal(size=(40, 3)), rng.random((40, 2))
+    clusters = Clusters.of(np.arange(40) // 4)
+    means, draws = clusters.means(y, w, 30, np.random.default_rng(1), weight_of=[0, 1, 0])
+    assert means == pytest.approx(
+        [np.average(y[:, 0], weights=w[:, 0]), *(np.average(y[:, k], weights=w[:, j]) for k, j in ((1, 1), (2, 0)))]
+    )
+    sums = clusters.sums(np.stack([y[:, 1] * w[:, 1], w[:, 1]], axis=1), 30, np.random.default_rng(1))
+    assert draws[:, 1] == pytest.approx(ratio(*sums.T))
+
+
+def test_means_of_rows_with_two_items_spread_by_what_they_share():
+    """Noise of single rows alone: the pigeonhole bootstrap is sqrt(3) too wide, `means` is not."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 300, 3000)
+    b = (a + 1 + rng.integers(0, 299, 3000)) % 300
+    y, clusters = rng.normal(size=(3000, 1)), Clusters.of(a, b, tables=[0, 0])
+    _, draws = clusters.means(y, np.ones(3000), 1000, rng)
+    sums = clusters.sums(np.concatenate([y, np.ones((3000, 1))], axis=1), 1000, rng)
+    assert draws.std() * np.sqrt(3000) == pytest.approx(1.0, rel=0.2)
+    assert ratio(*sums.T).std() * np.sqrt(3000) == pytest.approx(np.sqrt(3), rel=0.2)
+
+
+def world(kind, size, rng):
+    """Clusters and values of mean 0: prompts, prompts and people, pairs of items, pairs of items judged by people."""
+    if kind == "prompts":
+        cluster = np.repeat(np.arange(size), 5)
+        return Clusters.of(cluster), rng.normal(size=size)[cluster] + rng.normal(size=5 * size)
+    if kind == "prompts and people":
+        cluster, person = np.repeat(np.arange(size), 10), rng.integers(0, size, 10 * size)
+        effects = rng.normal(size=size)[cluster] + 0.7 * rng.normal(size=size)[person]
+        return Clusters.of(cluster, person), effects + rng.normal(size=10 * size)
+    a = rng.integers(0, size, 5 * size)
+    b = (a + 1 + rng.integers(0, size - 1, 5 * size)) % size
+    effect = rng.normal(size=size)
+    values = 0.3 * (effect[a] + effect[b]) + rng.normal(size=5 * size)
+    if kind == "items":
+        return Clusters.of(a, b, tables=[0, 0]), values
+    person = rng.integers(0, size, 5 * size)
+    return Clusters.of(a, b, person, tables=[0, 0, 1]), values + 0.3 * rng.normal(size=size)[person]
+
+
+KINDS = ("prompts", "prompts and people", "items", "items and people")
+
+
+def coverage(kind, worlds, size, seed=0, resamples=400):
+    """How often the 95% interval of a mean holds the truth 0."""
     rng = np.random.default_rng(seed)
     hits = 0
     for _ in range(worlds):
-        cluster = np.repeat(np.arange(clusters), rows)
-        person = rng.integers(0, n_people, len(cluster)) if n_people else None
-        values = rng.normal(size=clusters)[cluster] + rng.normal(size=len(cluster))
-        if person is not None:
-            values = values + 0.7 * rng.normal(size=n_people)[person]
-        factors = Clusters.of(cluster) if person is None else Clusters.of(cluster, person)
-        sums = factors.sums(np.stack([values, np.ones(len(values))], axis=1), 500, rng)
-        low, high = interval(ratio(*sums.T))
+        clusters, values = world(kind, size, rng)
+        _, draws = clusters.means(values[:, None], np.ones(len(values)), resamples, rng)
+        low, high = interval(draws, clusters=clusters.smallest)
         hits += low <= 0 <= high
     return hits / worlds
 
 
-def test_clustered_intervals_cover_and_unclustered_ones_would_not():
-    assert 0.90 <= coverage(300, clusters=60, rows=5, n_people=0) <= 0.985
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_cover(kind):
+    assert 0.85 <= coverage(kind, 60, 40, resamples=200) <= 1.0
+
+
+def test_intervals_that_ignore_clusters_do_not_cover():
     rng = np.random.default_rng(0)
     naive = 0
     for _ in range(200):
@@ -80,8 +155,6 @@ def test_clustered_intervals_cover_and_unclustered_ones_would_not():
 
 
 @pytest.mark.slow
-def test_coverage_over_many_worlds():
-    one_way = coverage(2000, clusters=100, rows=5, n_people=0)
-    two_way = coverage(1000, clusters=60, rows=10, n_people=40)
-    assert 0.93 <= one_way <= 0.965
-    assert 0.93 <= two_way <= 0.995
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_cover_95_in_100(kind):
+    assert 0.93 <= coverage(kind, 2000, 100) <= 0.97

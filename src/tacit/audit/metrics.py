@@ -7,12 +7,16 @@ bootstrap (`tacit.audit.bootstrap`):
   a tie counts one half whatever the scores, and so does one whose scores are exactly equal; a constant reward therefore
   gets .5. `accuracy_decided` leaves people's ties out; `ties`, `tie_share` and `score_ties` say how many there are.
 - `length_accuracy`: the same for the control reward "the longer completion (in characters) is better".
-- `order_consistency`: the share of pairs ordered as the gold score orders them (gold columns), or as people did.
+- `order_consistency` (Sun, Shen & Ton 2024, arXiv 2411.04991): the share of pairs with
+  (score_a - score_b) (r_a - r_b) > 0, where r is what a pair is truly worth and not one noisy vote on it. r is the gold
+  score where there are gold columns, else the majority among the votes of pairs that were judged twice or more, each
+  such pair counted once; without either it is unknown, and None. Outcomes and ratings have none beside `accuracy`.
 - `spearman`: rank correlation with `spearman_against`, per prompt and averaged over prompts with at least two
   distinct values; over all items where there are no prompts.
-- `nll`, `ece`: of the forecast P(a preferred to b) = sigma(score_a - score_b); `ece_scaled` after a temperature fitted
-  on other prompts; `ece_noise_floor` is what chance alone would give, and an ECE means something only beside it.
-  Resampling adds to |.|, so intervals of a small ECE lie above it: read them with the floor.
+- `nll`, `ece`: of the forecast P(a preferred to b) = sigma(score_a - score_b); `ece_scaled` and `nll_scaled` after a
+  temperature fitted on other prompts. Chance alone adds to a calibration error, so `ece` is corrected for it
+  (`tacit.audit.calibration.corrected_ece`). `ece_binned` is what is usually printed, without correction; `ece_floor`
+  and `ece_floor_95` are the mean and the 95% quantile of `ece_binned` if these forecasts were perfectly calibrated.
 
 Where a reward looks at two completions at once (`Comparing`), its `compare` stands for score_a - score_b everywhere.
 
@@ -21,7 +25,7 @@ What is resampled: prompts; prompts and people where `annotator` is filled; for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,35 +97,32 @@ def _comparisons(
     delta = pairs.forecast(reward, scores)
     clusters = _pair_clusters(pairs, prompt_of)
     decided = pairs.tie == 0
-    gold_delta = pairs.gold[:, 0] - pairs.gold[:, 1]
-    has_gold = pairs.against == "gold"
-    consistent = np.isfinite(gold_delta) & (gold_delta != 0) if has_gold else decided
-    order = pair_accuracy(delta * (np.sign(gold_delta) if has_gold else 1.0), np.zeros(n))
+    order, consistent, against = _order(pairs, delta)
     fold_cluster = np.minimum(pairs.a, pairs.b) if items.promptless else prompt_of[pairs.a]
     scaled = calibration.cross_fitted(delta, y, fold_cluster, rng, weight=w)
     credit = pair_accuracy(delta, pairs.tie)
     shares = {
-        "accuracy": (credit, np.ones(n)),
+        "accuracy": (credit, None),
         "accuracy_decided": (credit, decided),
-        "length_accuracy": (pair_accuracy(lengths[pairs.a] - lengths[pairs.b], pairs.tie), np.ones(n)),
+        "length_accuracy": (pair_accuracy(lengths[pairs.a] - lengths[pairs.b], pairs.tie), None),
         "order_consistency": (order, consistent),
-        "nll": (calibration.nll(delta, y), np.ones(n)),
-        "nll_scaled": (calibration.nll(scaled, y), np.ones(n)),
-        "tie_share": (pairs.tie, np.ones(n)),
+        "nll": (calibration.nll(delta, y), None),
+        "nll_scaled": (calibration.nll(scaled, y), None),
+        "tie_share": (pairs.tie, None),
     }
     tables = {
         "ece": calibration.residuals(delta, y, both_orders=True),
         "ece_scaled": calibration.residuals(scaled, y, both_orders=True),
     }
-    floor = calibration.ece_noise_floor(delta, rng, weight=w, tie_share=float(np.average(pairs.tie, weights=w)))
+    floor = calibration.calibrated_eces(delta, rng, weight=w, tie_share=float(np.average(pairs.tie, weights=w)))
     return {
         **_counts(items, n, pairs.annotator),
         "ties": int(pairs.tie.sum()),
         "score_ties": int((delta == 0).sum()),
         **_sums(shares, tables, w, clusters, resamples, rng),
-        "ece_noise_floor": floor,
+        **_floor(floor),
         "temperature": calibration.fit_temperature(delta, y, w),
-        "order_consistency_against": "gold" if has_gold else "people",
+        "order_consistency_against": against,
         **_spearman(scores, pairs.target_item, pairs.target_group, pairs.target, items, resamples, rng),
         "spearman_against": pairs.against,
     }
@@ -172,7 +173,7 @@ def _outcomes(
         else:
             within |= {key: across, f"{key}_ci": _ci(draws, clusters)}
         within["pairs"] = int(pairs.sum())
-    shares = {"nll": (calibration.nll(delta, y), np.ones(n)), "nll_scaled": (calibration.nll(scaled, y), np.ones(n))}
+    shares = {"nll": (calibration.nll(delta, y), None), "nll_scaled": (calibration.nll(scaled, y), None)}
     tables = {
         "ece": calibration.residuals(delta, y, both_orders=False),
         "ece_scaled": calibration.residuals(scaled, y, both_orders=False),
@@ -185,11 +186,10 @@ def _outcomes(
         "tie_share": 0.0,
         **within,
         "accuracy_is": "within prompts" if within["pairs"] else "across prompts",
-        "order_consistency": within["accuracy"],
-        "order_consistency_ci": within["accuracy_ci"],
+        **dict.fromkeys(("order_consistency", "order_consistency_ci")),
         **_sums(shares, tables, np.ones(n), clusters, resamples, rng),
         "nll_base_rate": float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))),
-        "ece_noise_floor": calibration.ece_noise_floor(delta, rng, both_orders=False),
+        **_floor(calibration.calibrated_eces(delta, rng, both_orders=False)),
         "temperature": calibration.fit_temperature(delta, y),
         **_spearman(scores, seen, np.array(items.prompt_of, dtype=np.intp)[seen], value, items, resamples, rng),
         "spearman_against": "label",
@@ -239,9 +239,7 @@ def _ratings(
         "tie_share": float(np.mean(~differ)) if len(differ) else 0.0,
         **measured,
         "accuracy_is": "within prompts" if within else "across prompts",
-        "order_consistency": measured["accuracy"],
-        "order_consistency_ci": measured["accuracy_ci"],
-        **dict.fromkeys(("nll", "nll_ci", "ece", "ece_ci")),
+        **dict.fromkeys(("order_consistency", "order_consistency_ci", "nll", "nll_ci", "ece", "ece_ci")),
         **_spearman(scores, item, prompt_of[item], value, items, resamples, rng),
         "spearman_against": "score",
         **({"attributes": attributes} if attributes else {}),
@@ -249,7 +247,7 @@ def _ratings(
 
 
 def _sums(
-    shares: dict[str, tuple[Array, Array]],
+    shares: Mapping[str, tuple[Array, Array | None]],
     tables: dict[str, Array],
     weight: Array,
     clusters: Clusters,
@@ -257,21 +255,46 @@ def _sums(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Weighted means over the rows that count, and calibration errors, with the intervals of one common bootstrap."""
-    columns = [weight[:, None]]
-    for value, counts in shares.values():
-        columns += [(weight * counts * value)[:, None], (weight * counts)[:, None]]
-    columns += [weight[:, None] * table for table in tables.values()]
-    statistics = np.concatenate(columns, axis=1)
-    draws = np.concatenate([statistics.sum(axis=0, keepdims=True), clusters.sums(statistics, resamples, rng)])
-    values = {name: ratio(draws[:, 1 + 2 * k], draws[:, 2 + 2 * k]) for k, name in enumerate(shares)}
-    start = 1 + 2 * len(shares)
-    for name, table in tables.items():
-        values[name] = calibration.ece_of_sums(draws[:, start : start + table.shape[1]], draws[:, 0])
-        start += table.shape[1]
+    values = np.concatenate([*(value[:, None] for value, _ in shares.values()), *tables.values()], axis=1)
+    weights, weight_of = [weight], [0] * values.shape[1]
+    for column, (_, counts) in enumerate(shares.values()):
+        if counts is not None:
+            weight_of[column] = len(weights)
+            weights.append(weight * counts)
+    means, draws = clusters.means(values, np.stack(weights, axis=1), resamples, rng, weight_of=weight_of)
     result: dict[str, Any] = {}
-    for name, value in values.items():
-        result[name], result[f"{name}_ci"] = _plain(value[0]), _ci(value[1:], clusters)
+    for column, name in enumerate(shares):
+        result[name], result[f"{name}_ci"] = _plain(means[column]), _ci(draws[:, column], clusters)
+    start = len(shares)
+    for name, table in tables.items():
+        part = slice(start, start + table.shape[1])
+        estimate, ends = calibration.corrected_ece(means[part], draws[:, part], clusters=clusters.smallest)
+        result[name], result[f"{name}_ci"] = estimate, ends if clusters.smallest >= 2 else None
+        result[f"{name}_binned"] = float(np.abs(means[part]).sum())
+        start = part.stop
     return result
+
+
+def _order(pairs: Pairs, delta: Array) -> tuple[Array, Array, str | None]:
+    """Whether the reward orders each comparison as it truly is (n,), how much each counts (n,), and what says so."""
+    if pairs.against == "gold":
+        gold = pairs.gold[:, 0] - pairs.gold[:, 1]
+        known = np.isfinite(gold) & (gold != 0)
+        return pair_accuracy(delta * np.sign(np.where(known, gold, 0.0)), np.zeros(len(delta))), known, "gold"
+    low, high = np.minimum(pairs.a, pairs.b), np.maximum(pairs.a, pairs.b)
+    _, pair = np.unique(low * np.int64(len(pairs.items.prompts)) + high, return_inverse=True)
+    pair = pair.reshape(-1)
+    forward = np.where(pairs.a == low, 1.0, -1.0)
+    votes = np.bincount(pair, pairs.weight > 0)
+    weight = np.bincount(pair, pairs.weight)
+    majority = np.sign(np.bincount(pair, pairs.weight * forward * (pairs.tie == 0)))
+    known = (votes >= 2) & (majority != 0)
+    order = pair_accuracy(delta * forward * majority[pair], np.zeros(len(delta)))
+    return order, np.where(known[pair], ratio(1.0, weight[pair]), 0.0), "majority" if known.any() else None
+
+
+def _floor(simulated: Array) -> dict[str, float | None]:
+    return {"ece_floor": _plain(simulated.mean()), "ece_floor_95": _plain(np.quantile(simulated, 0.95))}
 
 
 def _spearman(
@@ -311,7 +334,7 @@ def _people(person: Index) -> Index | None:
 
 
 def _ci(draws: Array, clusters: Clusters) -> list[float] | None:
-    return interval(draws) if clusters.smallest >= 2 else None
+    return interval(draws, clusters=clusters.smallest) if clusters.smallest >= 2 else None
 
 
 def _plain(value: Any) -> float | None:

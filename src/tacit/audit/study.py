@@ -15,7 +15,7 @@ import numpy as np
 
 from tacit.audit import ranking
 from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, read_pairs, read_values
-from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
+from tacit.audit.bootstrap import Array, Clusters, Index, interval
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
 from tacit.improve.select import Candidates
@@ -147,12 +147,11 @@ class Study:
     def share(self, value: Array, counts: Array | None = None) -> tuple[float | None, list[float] | None]:
         """Weighted mean of `value` (n,) over the comparisons that count, with its clustered 95% interval."""
         weight = self.pairs.weight * (1.0 if counts is None else counts)
-        statistics = np.stack([weight * value, weight], axis=1)
         if not weight.sum():
             return None, None
-        sums = self.clusters.sums(statistics, self.resamples, self.rng(99))
-        mean = float(statistics[:, 0].sum() / weight.sum())
-        return mean, interval(ratio(*sums.T)) if self.clusters.smallest >= 2 else None
+        mean, draws = self.clusters.means(value[:, None], weight, self.resamples, self.rng(99))
+        smallest = self.clusters.smallest
+        return float(mean[0]), interval(draws[:, 0], clusters=smallest) if smallest >= 2 else None
 
 
 def _named(record: Record) -> dict[str, Any]:

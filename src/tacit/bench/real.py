@@ -60,7 +60,7 @@ def _table(
             train, test = split(evidence, by=by, test=0.2, seed=s)
             reward = fit(train, encoder=encoder, seed=s, **options)
             metrics = evaluate(reward, test, resamples=10, seed=s)
-            values = {key: metrics[key] for key in ("accuracy", "length_accuracy", "nll", "ece", "ece_noise_floor")}
+            values = {key: metrics[key] for key in ("accuracy", "length_accuracy", "nll", "ece_binned", "ece_floor")}
             values |= {"n_test": metrics["n_test"], "fit_seconds": reward.report["fit_seconds"]}
             if gold is not None:
                 values |= _against_gold(reward, test, gold)
