@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 import tacit
-from tacit.errors import EvidenceError, TacitError
+from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence.records import Comparison, Outcome, Rating
 from tacit.rewards.check import EXAMPLES, check_reward
 from tacit.rewards.contract import Comparing
@@ -337,6 +337,8 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
     judge.score(PROMPTS, COMPLETIONS)
     assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
     judge.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "reward.json").read_text())["settings"]
+    assert "{completion}" in saved["template"]  # what it asks is kept, whatever a later version would ask
     assert tacit.load(tmp_path / "saved").settings.key_env == "JUDGE_KEY"
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY not in path.read_text()
@@ -734,5 +736,10 @@ def test_a_local_judge_cuts_long_texts_and_is_saved(local: Path, tmp_path: Path)
     loaded = tacit.load(tmp_path / "saved")
     prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
     np.testing.assert_allclose(loaded.score(prompts, completions), judge.score(prompts, completions), atol=1e-5)
+    manifest = json.loads((tmp_path / "saved" / "reward.json").read_text())
+    manifest["model"]["model"] = "another"
+    (tmp_path / "saved" / "reward.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match="has changed: scores would drift"):
+        tacit.load(tmp_path / "saved")
     with pytest.raises(JudgeError, match="Shorten it, or raise max_length"):
         judge_of(JudgeSettings(folder=local)).score(["a"], ["b"])

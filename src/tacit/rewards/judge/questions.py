@@ -54,6 +54,16 @@ def labels_of(settings: JudgeSettings) -> tuple[str, ...]:
     return {"yes_no": ("Yes", "No"), "pairwise": ("A", "B"), "rubric": numbers}[settings.mode]
 
 
+def spelled_out(settings: JudgeSettings) -> JudgeSettings:
+    """The settings with every text in them that the judge will see, so that a saved judge asks what it asked."""
+    texts = {
+        "template": _TEMPLATES[settings.mode] if settings.template is None else settings.template,
+        "instruction": settings.instruction or _INSTRUCTIONS[settings.mode],
+        "critique_instruction": settings.critique_instruction or _CRITIQUE,
+    }
+    return settings.model_copy(update=texts)
+
+
 def check_template(settings: JudgeSettings) -> None:
     """Raise `JudgeError` where the template does not show the judge what it judges."""
     fields = _FIELDS[settings.mode]
@@ -70,9 +80,9 @@ def check_template(settings: JudgeSettings) -> None:
 
 def question(settings: JudgeSettings, texts: Mapping[str, str]) -> Messages:
     """The messages that ask for a verdict, or for the critique before it, on `texts` (prompt, completion, ...)."""
-    template = _TEMPLATES[settings.mode] if settings.template is None else settings.template
-    closing = (settings.critique_instruction or _CRITIQUE) if settings.critique else instruction(settings)
-    body = f"{_filled(settings, template, texts)}\n\n{closing}"
+    settings = spelled_out(settings)
+    closing = settings.critique_instruction if settings.critique else instruction(settings)
+    body = f"{_filled(settings, settings.template or '', texts)}\n\n{closing}"
     system = () if settings.system is None else (("system", settings.system),)
     return (*system, ("user", body))
 

@@ -38,6 +38,7 @@ from tacit.rewards.judge.questions import (
     log_odds,
     number,
     question,
+    spelled_out,
     verdict,
 )
 from tacit.rewards.judge.settings import JudgeError, JudgeSettings, checked, read_settings
@@ -170,13 +171,14 @@ class Judge:
 
     def save(self, folder: str | Path) -> None:
         """Write settings, calibration and model card; the key of an endpoint is never written."""
-        settings = self.settings.model_dump(mode="json", exclude_defaults=True) | {"type": "judge"}
+        settings = spelled_out(self.settings)
         save_reward(
             folder,
             "judge",
             self.name,
             config={
-                "settings": settings,
+                "settings": settings.model_dump(mode="json", exclude_none=True),
+                "model": self.desk.backend.identity if settings.folder is not None else None,
                 "slope": self.calibration.slope,
                 "intercept": self.calibration.intercept,
             },
@@ -198,6 +200,8 @@ class Judge:
         if settings.folder is not None and not (settings.folder / "config.json").is_file():
             raise ArtefactError(f"{folder}: its model {settings.folder} is gone. Put it back, or fit again")
         judge = judge_of(settings, cache=cache)
+        if settings.folder is not None and judge.desk.backend.identity != manifest["model"]:
+            raise ArtefactError(f"{folder}: its model {settings.folder} has changed: scores would drift. Fit again")
         judge.calibration = Calibration(float(manifest["slope"]), float(manifest["intercept"]))
         judge.name, judge.report = manifest["name"], manifest["report"]
         return judge
