@@ -4,8 +4,8 @@ For member m with example weights c_mi the fit minimises
 
     F_m(w, b, own) = sum_i c_mi loss_i(A w + b) / sum_i c_mi + l2 / 2 |w|^2,
 
-which for a fixed l2 is scikit-learn's logistic regression with C = 1 / (l2 * n). With several outputs w is a matrix, and
-each of its rows may have a ridge of its own. A pass over the features serves every
+which for a fixed l2 is scikit-learn's logistic regression with C = 1 / (l2 * n). With several outputs w is a matrix,
+and each of its rows may have a ridge of its own. A pass over the features serves every
 member at once, so ten members cost little more than one: the pass is bound by memory. The initial inverse Hessian of
 L-BFGS is that of a Gram matrix on a sample of rows, where the dimension makes that cheap; so a handful of passes is
 enough even for strongly correlated features (Nocedal and Wright 2006, algorithms 7.4 and 7.5).
@@ -124,8 +124,9 @@ def minimise(
 ) -> Solution:
     """Minimise F for all members at once.
 
-    `weights` is (members, n); `l2` a number, or a tensor that broadcasts to (members, outputs). Ends when every member's
-    largest gradient entry is below `tolerance`, or after `iterations` passes. `start` warm-starts from a former `theta`.
+    `weights` is (members, n); `l2` a number, or a tensor that broadcasts to (members, outputs). Ends when every
+    member's largest gradient entry is below `tolerance`, or after `iterations` passes. `start` warm-starts from a
+    former `theta`.
     """
     members, dim, outputs = len(weights), design.matrix.shape[1], objective.outputs
     wide = outputs * dim  # theta holds the weights of every output, then their biases, then the objective's own
