@@ -41,7 +41,7 @@ def test_the_claims_hold_over_ten_seeds():
     assert learnt["nll_gain_ci"][0] > 0
     assert rows["flip 0.0", "flips, rate learnt"]["calibration_error_gain_ci"][0] > -0.01
     assert rows["length bias 1.5", "length regressed"]["spearman_gain_ci"][0] > 0.1
-    assert rows["length bias 0.0", "length regressed"]["spearman_gain_ci"][0] > -0.01
+    assert rows["length bias 0.0", "length regressed"]["spearman_gain_ci"][0] > -0.02
     assert rows["topics", "linear, augmented"]["spearman_gain_ci"][0] > 0.3
     assert rows["grammar", "mlp, augmented"]["spearman_gain_ci"][0] > 0
 
