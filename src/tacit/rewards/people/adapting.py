@@ -1,7 +1,6 @@
 """What every personal reward can do: turn many people's comparisons into many people's heads, in one batch.
 
-A context is `gaps` (P, n, d), the feature differences chosen - rejected of n comparisons of P people in standardised
-features, with `weight` (P, n), 0 where padded. The answer is a head (`tacit.rewards.heads`) with P members.
+A `Context` is what P people compared; the answer is a head (`tacit.rewards.heads`) with P members.
 """
 
 from __future__ import annotations
@@ -23,11 +22,29 @@ _NUMBERS = 32_000_000
 """Floats of one batch of contexts."""
 
 
+@dataclass(frozen=True)
+class Context:
+    """Up to n comparisons of each of P people, in standardised features."""
+
+    gaps: Tensor
+    """(P, n, d): features chosen - rejected."""
+    weight: Tensor
+    """(P, n), 0 where padded."""
+    items: Tensor
+    """(P, n, 2) int64: which responses were compared; what is known of one must not be tested on another."""
+
+    @classmethod
+    def of(cls, crowd: Crowd, rows: Tensor) -> Context:
+        """Rows (P, n) of a crowd, padded with -1."""
+        kept = rows.clamp_min(0)
+        return cls(crowd.gaps(rows), crowd.weight[kept] * (rows >= 0), crowd.rows[kept])
+
+
 class Adapter(Protocol):
     """Adapts to people; a frozen dataclass that can be saved."""
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
-        """Heads with P members from contexts (P, n, d) and weights (P, n)."""
+    def adapt(self, context: Context) -> Parameters:
+        """Heads with P members."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -56,9 +73,9 @@ class Fixed:
     head: Tensor
     """(d,)"""
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
+    def adapt(self, context: Context) -> Parameters:
         """The head, P times."""
-        return linear_head(self.head.expand(len(gaps), -1))
+        return linear_head(self.head.expand(len(context.gaps), -1))
 
 
 @dataclass(frozen=True)
@@ -67,8 +84,8 @@ class Logistic:
 
     Minimises sum_i weight_i softplus(-(o_i + w . gap_i)) + ridge / 2 |w|^2 for each person, with o the log-odds of
     `prior` (0 without one), so that the ridge pulls towards that prior mean. The ridge is chosen for each person by
-    cross-fitting on the context. Solved exactly in the n dimensions of the context (w = gaps^T a / ridge, the
-    representer theorem) by Newton's method, for all people, ridges and folds at once.
+    cross-fitting on the context (`held_out`). Solved exactly in the n dimensions of the context (w = gaps^T a / ridge,
+    the representer theorem), for all people, ridges and folds at once.
     """
 
     prior: Tensor | None = None
@@ -77,39 +94,82 @@ class Logistic:
     """Multiples of the mean squared length of a context's gaps: 1 / the prior variance of a log-odds."""
     folds: int = 5
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
+    def adapt(self, context: Context) -> Parameters:
         """Heads of P people."""
+        gaps, weight = context.gaps, context.weight
         people, n, _ = gaps.shape
         kernel = gaps @ gaps.transpose(1, 2)  # (P, n, n)
         kernel = kernel / (kernel.diagonal(dim1=1, dim2=2) * (weight > 0)).sum(1).div(
             (weight > 0).sum(1).clamp_min(1)
         ).clamp_min(1e-12).reshape(-1, 1, 1)
         offset = gaps.new_zeros(people, n) if self.prior is None else gaps @ self.prior
-        covariance = kernel[:, None] / torch.tensor(self.ridges)[:, None, None]  # (P, R, n, n)
-        best = self._choose(covariance, offset, weight)
-        every = torch.arange(people)
-        dual = newton(covariance[every, best], offset, weight)
+        best = self._choose(kernel, offset, context)
+        dual = newton(kernel / torch.tensor(self.ridges)[best][:, None, None], offset, weight)
         scale = torch.tensor(self.ridges)[best] * _mean_square(gaps, weight)
         own = torch.einsum("pn,pnd->pd", dual, gaps) / scale[:, None]
         return linear_head(own if self.prior is None else own + self.prior)
 
-    def _choose(self, covariance: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    def _choose(self, kernel: Tensor, offset: Tensor, context: Context) -> Tensor:
         """(P,) index of the ridge with the least cross-fitted loss; the strongest where nothing can be held out."""
-        people, n = weight.shape
-        position = (weight > 0).cumsum(1) - 1
-        fold = torch.where(weight > 0, position % self.folds, -1)
-        train = fold[:, None] != torch.arange(self.folds)[:, None]  # (P, F, n)
-        shape = (people, len(self.ridges), self.folds, n)
-        weights = (weight[:, None] * train)[:, None].expand(shape)
-        offsets = offset[:, None, None].expand(shape)
-        dual = newton(covariance[:, :, None].expand(*shape, n), offsets, weights)
-        fitted = offsets + torch.einsum("prnm,prfm->prfn", covariance, dual)
-        lost = softplus(-fitted) * weight[:, None, None] * ~train[:, None]
+        train, test = held_out(context, self.folds)
+        fitted = crossed(kernel, offset, context.weight[:, None] * train, torch.tensor(self.ridges))
+        lost = softplus(-offset[:, None, None] - fitted) * (context.weight[:, None] * test)[:, None]
         return lost.sum((2, 3)).argmin(1)
 
 
+def held_out(context: Context, folds: int) -> tuple[Tensor, Tensor]:
+    """Which rows are fitted and which are tested in each of `folds` splits of every person's context: (P, F, n) bool.
+
+    Where a person's comparisons share no response, each fold is tested on once. Where they do (all pairs of what
+    someone liked and disliked, say), a test row would be half known from the rows that share a response with it; then
+    each split deals the responses into two halves, fits on pairs within one and tests on pairs within the other.
+    """
+    present = context.weight > 0
+    fold = torch.where(present, (present.cumsum(1) - 1) % folds, -1)
+    apart = fold[:, None] == torch.arange(folds)[:, None]  # (P, F, n)
+    codes = torch.where(present[..., None], context.items, -1).flatten(1)
+    ordered = codes.sort(1).values
+    fresh = (ordered[:, 1:] != ordered[:, :-1]).sum(1) + 1 - (ordered[:, 0] < 0).long()  # distinct responses
+    shared = fresh < 1.5 * present.sum(1)
+    generator = torch.Generator().manual_seed(0)
+    salt = torch.randint(1, 1 << 30, (folds,), generator=generator)[:, None, None]
+    mixed = (context.items[:, None] + 1) * 2654435761 % 4294967291 * salt
+    half = (mixed >> 20) % 2 == 1  # (P, F, n, 2)
+    both, neither = half.all(-1), ~half.any(-1)
+    keep = present[:, None]
+    train = torch.where(shared[:, None, None], both, ~apart) & keep
+    return train, torch.where(shared[:, None, None], neither, apart) & keep
+
+
+def crossed(kernel: Tensor, offset: Tensor, weight: Tensor, ridges: Tensor, iterations: int = 50) -> Tensor:
+    """Fitted log-odds (P, R, F, n), without the offset, for R ridges and F weightings (P, F, n) of each person's rows.
+
+    The curvature of the loss is at most max weight / 4, with which one eigendecomposition of a person's kernel serves
+    all ridges and weightings (Böhning and Lindsay 1988); steps are accelerated (Nesterov 1983). Close enough to the
+    minimum to choose a ridge by; `newton` is exact.
+    """
+    people, folds, n = weight.shape
+    count = len(ridges)
+    values, vectors = torch.linalg.eigh(kernel)
+    values = values.clamp_min(0)
+    bound = (weight.amax((1, 2)) / 4).clamp_min(1e-6)[:, None, None]
+    shrink = 1 / (bound * values[:, :, None] + ridges)  # (P, n, R)
+    wide = shrink[..., None].expand(people, n, count, folds).reshape(people, n, -1)
+    each = ridges[:, None].expand(count, folds).reshape(-1)
+    weights = weight.transpose(1, 2)[:, :, None].expand(people, n, count, folds).reshape(people, n, -1)
+    dual = ahead = kernel.new_zeros(people, n, count * folds)
+    momentum = 1.0
+    for _ in range(iterations):
+        lose = torch.sigmoid(-(offset[..., None] + kernel @ ahead))
+        step = vectors @ (wide * (vectors.transpose(1, 2) @ (weights * lose - each * ahead)))
+        new, following = ahead + step, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead, dual = new + (momentum - 1) / following * (new - dual), new
+        momentum = following
+    return (kernel @ dual).view(people, n, count, folds).permute(0, 2, 3, 1)
+
+
 def newton(covariance: Tensor, offset: Tensor, weight: Tensor, iterations: int = 12) -> Tensor:
-    """Dual variables a (..., n) of logistic regression whose every outcome is a win, under a Gaussian prior.
+    """Dual variables a (P, n) of logistic regression whose every outcome is a win, under a Gaussian prior.
 
     With f = covariance a it maximises sum_i weight_i log sigma(offset_i + f_i) - a^T covariance a / 2 by the stable
     Newton steps of Rasmussen and Williams 2006 (algorithm 3.1), batched over the leading axes.
@@ -140,7 +200,7 @@ def _mean_square(gaps: Tensor, weight: Tensor) -> Tensor:
     return ((gaps.square().sum(2) * present).sum(1) / present.sum(1).clamp_min(1)).clamp_min(1e-12)
 
 
-Adapting = Callable[[Tensor, Tensor], Parameters]
+Adapting = Callable[[Context], Parameters]
 """`Adapter.adapt`, or anything of its shape."""
 
 
@@ -149,8 +209,8 @@ def query_odds(crowd: Crowd, episodes: Episodes, adapt: Adapting) -> tuple[Tenso
     episodes.check(crowd)
     odds, weights = [], []
     for part in _chunks(crowd, episodes):
-        context, query = episodes.context[part], episodes.query[part]
-        adapted = adapt(crowd.gaps(context), crowd.weight[context.clamp_min(0)] * (context >= 0))
+        query = episodes.query[part]
+        adapted = adapt(Context.of(crowd, episodes.context[part]))
         odds.append(torch.einsum("pmd,pd->pm", crowd.gaps(query), adapted["linear"]))
         if heads.depth(adapted):
             sides = crowd.rows[query.clamp_min(0)]
@@ -172,6 +232,6 @@ def person_metrics(odds: Tensor, weight: Tensor) -> dict[str, np.ndarray]:
 
 def _chunks(crowd: Crowd, episodes: Episodes) -> Iterator[slice]:
     people, n = episodes.context.shape
-    widest = max(n * crowd.dim, 9 * 5 * n * n, episodes.query.shape[1] * crowd.dim, 1)
+    widest = max(n * crowd.dim, 9 * 5 * n * 8, episodes.query.shape[1] * crowd.dim, 1)
     step = max(1, _NUMBERS // widest)
     yield from (slice(start, start + step) for start in range(0, people, step))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,10 @@ class Crowd:
     def of_people(self, chosen: Sequence[int] | np.ndarray) -> Crowd:
         """The comparisons of some people, by index."""
         return self.take(torch.from_numpy(np.isin(self.person.numpy(), np.asarray(chosen))))
+
+    def without_groups(self) -> Crowd:
+        """The same comparisons with no group named."""
+        return replace(self, group=torch.full_like(self.group, UNKNOWN), groups=())
 
     def per_person(self, values: Tensor) -> Tensor:
         """Sums over each person's rows: (..., n) to (..., people)."""
@@ -198,7 +203,7 @@ def read_crowd(
     return crowd_of(features, examples, annotators, groups, standardise=standardise)
 
 
-def pooled_head(crowd: Crowd, *, l2: float | None = None, seed: int = 0) -> tuple[Tensor, dict[str, object]]:
+def pooled_head(crowd: Crowd, *, l2: float | None = None, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
     """The reward of everybody together: a calibrated linear head (d,) in standardised features, and its report."""
     raw = crowd.features * crowd.standardise.scale + crowd.standardise.mean
     found = fit(raw.numpy(), crowd.examples, FitOptions(l2=l2, seed=seed))

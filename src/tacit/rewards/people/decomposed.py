@@ -27,7 +27,7 @@ from tacit.errors import TacitError
 from tacit.evidence.records import Record
 from tacit.features import Encoder, load_encoder
 from tacit.rewards.heads import Parameters
-from tacit.rewards.people.adapting import linear_head, query_odds
+from tacit.rewards.people.adapting import Context, linear_head, query_odds
 from tacit.rewards.people.crowd import UNKNOWN, Crowd, Episodes, pooled_head, read_crowd
 from tacit.rewards.people.personal import PersonalReward, known_options
 
@@ -76,16 +76,16 @@ class Decomposed:
     gain: float = 1.0
     """Factor that makes the weighed score log-odds, found on the fitted people."""
 
-    def weigh(self, gaps: Tensor, weight: Tensor) -> Tensor:
-        """Weights k (P, M) of the heads, from contexts (P, n, d) with weights (P, n)."""
-        losses = torch.einsum("pnm,pn->pm", softplus(-(gaps @ self.heads.T)), weight)
+    def weigh(self, context: Context) -> Tensor:
+        """Weights k (P, M) of the heads."""
+        losses = torch.einsum("pnm,pn->pm", softplus(-(context.gaps @ self.heads.T)), context.weight)
         if self.reduction == "mean":
-            losses = losses / weight.sum(1, keepdim=True).clamp_min(1e-12)
+            losses = losses / context.weight.sum(1, keepdim=True).clamp_min(1e-12)
         return torch.softmax(-losses / self.temperature, dim=1)
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
+    def adapt(self, context: Context) -> Parameters:
         """Heads of P people: sum_m k_m w_m / scale_m, times the gain."""
-        return linear_head(self.gain * (self.weigh(gaps, weight) @ self.heads))
+        return linear_head(self.gain * (self.weigh(context) @ self.heads))
 
     def tensors(self) -> dict[str, Tensor]:
         """The heads."""

@@ -28,7 +28,7 @@ from tacit.features import Encoder, load_encoder
 from tacit.rewards.heads import Parameters
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import OBJECTIVES
-from tacit.rewards.people.adapting import linear_head
+from tacit.rewards.people.adapting import Context, linear_head
 from tacit.rewards.people.crowd import Crowd, pooled_head, read_crowd
 from tacit.rewards.people.mixture import choose_count, find_groups, oriented
 from tacit.rewards.people.personal import PersonalReward, known_options
@@ -66,14 +66,14 @@ class Grouped:
     log_share: Tensor
     """(G,) log of the prior probability of each group."""
 
-    def posterior(self, gaps: Tensor, weight: Tensor) -> Tensor:
-        """P(group | comparisons), (P, G), from contexts (P, n, d) with weights (P, n)."""
-        fitted = torch.einsum("png,pn->pg", logsigmoid(gaps @ self.heads.T), weight)
+    def posterior(self, context: Context) -> Tensor:
+        """P(group | comparisons), (P, G)."""
+        fitted = torch.einsum("png,pn->pg", logsigmoid(context.gaps @ self.heads.T), context.weight)
         return torch.softmax(fitted + self.log_share, dim=1)
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
+    def adapt(self, context: Context) -> Parameters:
         """Heads of P people: the posterior mean of the groups' rewards."""
-        return linear_head(self.posterior(gaps, weight) @ self.heads)
+        return linear_head(self.posterior(context) @ self.heads)
 
     def tensors(self) -> dict[str, Tensor]:
         """Rewards and shares."""
@@ -217,7 +217,7 @@ def fit(
     encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
     crowd = read_crowd(evidence, encoder, cache)
     pooled, report = pooled_head(crowd, l2=chosen.l2, seed=chosen.seed)
-    grouped, maxmin, found = fit_groups(crowd, pooled, float(report["l2"]), chosen)  # type: ignore[arg-type]
+    grouped, maxmin, found = fit_groups(crowd, pooled, float(report["l2"]), chosen)
     report |= {"options": asdict(chosen), **found}
     default = linear_head(maxmin.head[None])
     return PersonalReward.of(crowd, encoder, "groups", grouped, pooled, default, name, report, cache, start)

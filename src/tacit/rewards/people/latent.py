@@ -35,6 +35,7 @@ from tacit.evidence.records import Record
 from tacit.features import Encoder, load_encoder
 from tacit.progress import track
 from tacit.rewards.heads import Parameters
+from tacit.rewards.people.adapting import Context
 from tacit.rewards.people.crowd import Crowd, padded, pooled_head, read_crowd
 from tacit.rewards.people.decomposed import components
 from tacit.rewards.people.personal import PersonalReward, known_options
@@ -90,14 +91,15 @@ class Latent:
     decoder: str = "linear"
     pooling: str = "product"
 
-    def encode(self, gaps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(z), each (P, L), from contexts (P, n, d) with weights (P, n)."""
-        return _encode(self.weights, self.pooling, gaps @ self.projection.T, gaps @ self.pooled, weight)
+    def encode(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z), each (P, L)."""
+        x, odds = context.gaps @ self.projection.T, context.gaps @ self.pooled
+        return _encode(self.weights, self.pooling, x, odds, context.weight)
 
-    def adapt(self, gaps: Tensor, weight: Tensor) -> Parameters:
+    def adapt(self, context: Context) -> Parameters:
         """Heads of P people at the mean of q(z)."""
         with torch.no_grad():
-            return self.decode(self.encode(gaps, weight)[0])
+            return self.decode(self.encode(context)[0])
 
     def decode(self, z: Tensor) -> Parameters:
         """The head of each z (P, L); z = 0 is the head for everybody."""

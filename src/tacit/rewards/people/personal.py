@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tacit.conversation import Completion, Prompt, texts
@@ -20,7 +21,7 @@ from tacit.features import Encoder
 from tacit.rewards.contract import Personal, Reward
 from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.heads import Parameters, Standardiser
-from tacit.rewards.people.adapting import Adapter
+from tacit.rewards.people.adapting import Adapter, Context
 from tacit.rewards.people.crowd import Crowd, read_crowd
 from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
 from tacit.rewards.scoring import scored_rows
@@ -90,7 +91,7 @@ class PersonalReward:
         if not comparisons:
             raise TacitError("there are no comparisons to adapt to. Give at least one row with `chosen` and `rejected`")
         crowd = read_crowd(comparisons, self.encoder, self.cache, standardise=self.standardise)
-        adapted = self.adapter.adapt(crowd.gaps()[None], crowd.weight[None])
+        adapted = self.adapter.adapt(Context.of(crowd, torch.arange(len(crowd))[None]))
         report = {"kind": "comparison", "people": self.people, "n_train": len(comparisons), "seconds": 0.0}
         return self._reward(adapted, f"{self.name} (personal)", report)
 

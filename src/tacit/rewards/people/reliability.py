@@ -30,6 +30,7 @@ from tacit.errors import TacitError
 from tacit.evidence.records import Record
 from tacit.features import Encoder, load_encoder
 from tacit.rewards.feature_reward import FeatureReward
+from tacit.rewards.linear import gram_factor
 from tacit.rewards.people.adapting import linear_head
 from tacit.rewards.people.crowd import Crowd, pooled_head, read_crowd
 from tacit.rewards.people.personal import known_options
@@ -111,12 +112,13 @@ def estimate(
         return eps, beta, inner, (eps + (1 - 2 * eps) * inner).clamp(_TINY, 1 - _TINY)
 
     covariance = start.covariance
+    whiten = _Whitening.of(gaps, float(weight.sum()), ridge, options.seed)
     for _ in range(options.rounds):
         prior = (tau, mean, upsilon)
 
         def objective(theta: np.ndarray, prior: tuple[float, float, float] = prior) -> tuple[float, np.ndarray]:
             point = torch.from_numpy(theta).float()
-            w, t, u = point[:d], point[d : d + people], point[d + people :]
+            w, t, u = whiten.head(point[:d]), point[d : d + people], point[d + people :]
             score = gaps @ w
             eps, beta, inner, chance = parts(score, t, u)
             pull = -weight / chance  # of the loss in P
@@ -132,19 +134,18 @@ def estimate(
             )
             gradient = torch.cat(
                 [
-                    by_score @ gaps + ridge * w,
+                    whiten.gradient(by_score @ gaps + ridge * w),
                     crowd.per_person(by_t) + t / prior[0] ** 2,
                     crowd.per_person(by_u) + off / prior[2],
                 ]
             )
             return float(value), gradient.double().numpy()
 
-        first = torch.cat([head, t, u]).double().numpy()
-        found = minimize(
-            objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 200, "maxcor": 20, "ftol": 1e-9}
-        )
+        first = torch.cat([whiten.coordinates(head), t, u]).double().numpy()
+        # Beyond this the value, a float32 sum, is noise.
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-7})
         point = torch.from_numpy(found.x).float()
-        head, t, u = point[:d], point[d : d + people], point[d + people :]
+        head, t, u = whiten.head(point[:d]), point[d : d + people], point[d + people :]
         covariance = _posterior(crowd, parts(gaps @ head, t, u), gaps @ head, free_t, free_u, prior)
         if options.rationality:
             shift = t.mean()  # the scale belongs to the reward
@@ -156,6 +157,37 @@ def estimate(
     if not options.flips:
         u = torch.full_like(u, -30.0)
     return Reliability(head, t, u, covariance, {"tau": tau, "mean": mean, "upsilon": upsilon})
+
+
+@dataclass(frozen=True)
+class _Whitening:
+    """Coordinates v = L^T w in which the loss is about round: L L^T = curvature of logistic loss at 0 + ridge."""
+
+    factor: Tensor | None
+
+    @classmethod
+    def of(cls, gaps: Tensor, total: float, ridge: float, seed: int) -> _Whitening:
+        gram = gram_factor(gaps, seed)
+        if gram is None:
+            return cls(None)
+        curvature = total * (gram / 4 + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram)))
+        factor: Tensor = torch.linalg.cholesky(curvature + ridge * torch.eye(len(gram)))
+        return cls(factor)
+
+    def coordinates(self, w: Tensor) -> Tensor:
+        return w if self.factor is None else self.factor.T @ w
+
+    def head(self, v: Tensor) -> Tensor:
+        if self.factor is None:
+            return v
+        solved: Tensor = torch.linalg.solve_triangular(self.factor.T, v[:, None], upper=True)[:, 0]
+        return solved
+
+    def gradient(self, by_w: Tensor) -> Tensor:
+        if self.factor is None:
+            return by_w
+        solved: Tensor = torch.linalg.solve_triangular(self.factor, by_w[:, None], upper=False)[:, 0]
+        return solved
 
 
 def _posterior(
@@ -177,6 +209,25 @@ def _posterior(
     ).view(-1, 2, 2)
     covariance: Tensor = torch.linalg.inv(information)
     return covariance
+
+
+def fit_known(crowd: Crowd, rationality: Tensor, flip: Tensor, ridge: float) -> Tensor:
+    """The reward (d,) where each annotator's rationality and flip rate (A,) are known."""
+    from scipy.optimize import minimize
+
+    gaps, weight = crowd.gaps(), crowd.weight
+    beta, eps = rationality[crowd.person], flip[crowd.person]
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        w = torch.from_numpy(theta).float()
+        inner = torch.sigmoid(beta * (gaps @ w))
+        chance = (eps + (1 - 2 * eps) * inner).clamp(_TINY, 1 - _TINY)
+        value = -(weight * chance.log()).sum() + ridge / 2 * w.square().sum()
+        by_score = -weight / chance * (1 - 2 * eps) * inner * (1 - inner) * beta
+        return float(value), (by_score @ gaps + ridge * w).double().numpy()
+
+    found = minimize(objective, np.zeros(crowd.dim), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return torch.from_numpy(found.x).float()
 
 
 def annotator_rows(crowd: Crowd, found: Reliability, *, draws: int = 400, seed: int = 0) -> list[dict[str, Any]]:
@@ -229,7 +280,7 @@ def fit_reliability(crowd: Crowd, options: ReliabilityOptions) -> tuple[Reliabil
         return torch.from_numpy(np.concatenate([mask, mask[tied]]))
 
     train, test = rows(np.asarray(~out.any(1))), rows(np.asarray(out.all(1)))
-    base = float(report["l2"])  # type: ignore[arg-type]
+    base = float(report["l2"])
     best, temperature, held_out = base, 1.0, None
     if bool(train.any()) and bool(test.any()):
         fitted, tested = crowd.take(train), crowd.take(test)
