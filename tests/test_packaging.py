@@ -35,6 +35,16 @@ def test_importing_tacit_loads_nothing_heavy() -> None:
     assert loaded_by("import tacit") == ""
 
 
+@pytest.mark.parametrize("room", ["evidence", "features", "rewards", "audit", "improve", "lab"])
+def test_every_room_has_a_statistical_check_that_is_always_run(room: str) -> None:
+    marks = [
+        block.split("def ", 1)[0]
+        for path in (ROOT / "tests" / room).glob("test_*.py")
+        for block in path.read_text("utf-8").split("\n@pytest.mark.statistical")[1:]
+    ]
+    assert any("mark.slow" not in others and "skipif" not in others for others in marks)
+
+
 def test_the_probe_sees_a_heavy_import() -> None:
     assert "numpy" in loaded_by("import numpy")
 

@@ -140,9 +140,11 @@ def coverage(kind, worlds, size, seed=0, resamples=400):
     return hits / worlds
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("kind", KINDS)
 def test_intervals_cover(kind):
-    assert 0.85 <= coverage(kind, 60, 40, resamples=200) <= 1.0
+    # .95 with a standard error of .011, and a little less from only 40 clusters.
+    assert 0.9 <= coverage(kind, 400, 40, resamples=200) <= 0.985
 
 
 def test_intervals_that_ignore_clusters_do_not_cover():

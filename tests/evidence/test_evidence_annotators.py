@@ -42,6 +42,7 @@ def test_ties_are_those_of_rao_and_kupper() -> None:
     assert tie == pytest.approx(a * b * (theta**2 - 1) / ((a + theta * b) * (b + theta * a)))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     "annotator",
     [

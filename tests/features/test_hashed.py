@@ -71,6 +71,7 @@ def test_run_code_is_the_polynomial_of_the_docstring() -> None:
     np.testing.assert_array_equal(code, expected)
 
 
+@pytest.mark.statistical
 def test_inner_products_are_those_of_the_log_counts() -> None:
     # E<z, z'> = <w, w'>: the mean over 300 pairs of texts with known overlap. Each text has 8 words, 4 of them shared,
     # in an order that shares no pair of neighbours, so its 15 features (8 words, 7 pairs) share 4: cosine 4 / 15.

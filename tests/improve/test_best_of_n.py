@@ -58,6 +58,7 @@ def test_place_probabilities_sum_to_one_without_overflow(n_samples):
     assert p[-1, -1] == pytest.approx(1.0)
 
 
+@pytest.mark.statistical
 def test_estimator_is_unbiased_for_uniform_samples():
     # the best of n uniforms has mean n / (n + 1)
     x = np.random.default_rng(0).random((4000, 16))

@@ -185,9 +185,10 @@ def test_the_posterior_of_a_perceptron_sees_its_hidden_states():
         assert far.mean() > 3 * result.posterior.deviations(result.parameters, features).mean()
 
 
+@pytest.mark.statistical
 def test_deviations_cover_the_truth():
     inside = []
-    for seed in range(5):
+    for seed in range(20):
         features, examples, weight = comparisons(n=300, seed=seed)
         result = fit(features, examples, FitOptions(laplace=True))
         gap = features[:200] - features[200:400]
@@ -195,7 +196,8 @@ def test_deviations_cover_the_truth():
         assert result.posterior is not None
         deviation = result.posterior.deviations(result.parameters, features[:200], features[200:400])
         inside.append(np.abs(difference - gap @ weight) < 2 * deviation)
-    assert 0.85 < np.mean(inside) <= 1
+    # Two deviations hold .954 of a normal; pairs of one world are right or wrong together: standard error .02.
+    assert 0.89 < np.mean(inside) < 0.99
 
 
 # --- the reward -------------------------------------------------------------------------------------------------------
