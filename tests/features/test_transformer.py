@@ -72,6 +72,41 @@ def test_pooling_equals_the_plain_forward_pass_of_one_text(kind: str, request) -
     np.testing.assert_allclose(encoder(folder, "?pool=mean&normalize=true").encode(pairs)[0], unit, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_several_layers_stand_one_after_another(kind: str, request) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = request.getfixturevalue(f"{kind}_folder")
+    model = AutoModel.from_pretrained(folder).eval()
+    ids = AutoTokenizer.from_pretrained(folder)(
+        "Who are you?\n\nI am a tiny model.", return_tensors="pt", padding=False, truncation=False
+    )["input_ids"]
+    with torch.no_grad():
+        states = [layer[0].numpy() for layer in model(input_ids=ids, output_hidden_states=True).hidden_states]
+    means = [layer.mean(0) for layer in states]
+    pairs = [("Who are you?", "I am a tiny model."), *TEXTS]
+    every = encoder(folder, "?pool=mean&layers=all")
+    assert every.dim == 32 * len(states)
+    np.testing.assert_allclose(every.encode(pairs)[0], np.concatenate(means), rtol=1e-5, atol=1e-5)
+    last = len(states) - 1
+    unit = encoder(folder, f"?pool=mean&normalize=true&layers={last},0")
+    expected = [means[k] / np.linalg.norm(means[k]) for k in (last, 0)]
+    np.testing.assert_allclose(unit.encode(pairs)[0], np.concatenate(expected), atol=1e-5)
+    np.testing.assert_allclose(encoder(folder, "?pool=last&layers=1").encode(pairs)[0], states[1][-1], rtol=1e-5, atol=1e-5)
+    again = encoder_from_config(unit.config())
+    assert (again.name, again.dim, again.fingerprint) == (unit.name, 64, unit.fingerprint)
+    assert encoder(folder, "?layers=last").fingerprint == encoder(folder).fingerprint
+
+
+def test_layers_that_a_model_does_not_have_are_refused(llama_folder: Path) -> None:
+    for bad in ("9", "0,0", "first", "-1", ""):
+        with pytest.raises(
+            FeatureError, match=rf"there are no layers `{bad}`.*from 0, the embedding of the tokens, to"
+        ):
+            encoder(llama_folder, f"?layers={bad}")
+
+
 def test_defaults_come_from_the_model(bert_folder: Path, llama_folder: Path, tmp_path: Path) -> None:
     assert (encoder(bert_folder).pool, encoder(bert_folder).max_length) == ("mean", 64)
     assert (encoder(llama_folder).pool, encoder(llama_folder).max_length) == ("last", 96)
@@ -135,9 +170,9 @@ def test_fingerprint_follows_weights_and_options_but_not_the_place(llama_folder:
     copied = tmp_path / "copy"
     shutil.copytree(llama_folder, copied)
     assert encoder(copied).fingerprint == model.fingerprint
-    options = ["?pool=mean", "?max_length=50", "?normalize=true", "?dtype=bfloat16"]
+    options = ["?pool=mean", "?max_length=50", "?normalize=true", "?dtype=bfloat16", "?layers=all", "?layers=0,1"]
     prints = {encoder(copied, option).fingerprint for option in options}
-    assert len(prints | {model.fingerprint}) == 5
+    assert len(prints | {model.fingerprint}) == 7
     weights = copied / "model.safetensors"
     changed = bytearray(weights.read_bytes())
     changed[-2] ^= 1

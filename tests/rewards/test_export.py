@@ -165,6 +165,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("llama", "?pool=mean", {"members": 2, "l2": 1.0}),
     ("llama", "?pool=last&normalize=true", {"l2": 1.0}),
     ("bert", "?pool=mean&normalize=true", {"l2": 1.0}),
+    ("bert", "?pool=mean&normalize=true&layers=all", {"l2": 1.0}),
+    ("llama", "?pool=last&layers=0,1", {"l2": 1.0}),
     ("bert", "?pool=last", {"l2": 1.0}),
     ("llama", "?pool=last", {"head": "mlp", "hidden": (8, 6), "members": 3, "epochs": 2}),
     ("bert", "", {"head": "mlp", "hidden": (8,), "members": 2, "shared_trunk": True, "epochs": 2}),

@@ -36,6 +36,7 @@ SETTINGS = (
     "merges.txt",
 )
 _HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+_LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 class Parts(NamedTuple):
@@ -89,6 +90,16 @@ def hidden_size(folder: Path, settings: dict[str, Any]) -> int:
             return int(settings[key])
     raise FeatureError(
         f"{folder / 'config.json'} names no hidden size ({', '.join(_HIDDEN_SIZE_KEYS)}). Use another model"
+    )
+
+
+def layer_count(folder: Path, settings: dict[str, Any]) -> int:
+    """Number of layers above the embedding of the tokens."""
+    for key in _LAYER_COUNT_KEYS:
+        if isinstance(settings.get(key), int):
+            return int(settings[key])
+    raise FeatureError(
+        f"{folder / 'config.json'} names no number of layers ({', '.join(_LAYER_COUNT_KEYS)}). Use layers=last"
     )
 
 

@@ -9,7 +9,7 @@
 | `auto` | `minilm` where it is installed, else `hashed` | |
 
 Transformer names take options after a question mark: `pool=last|mean`, `max_length=N`, `dtype=float32|bfloat16`,
-`normalize=true|false`, joined by `&`.
+`normalize=true|false`, `layers=last|all|0,3,6`, joined by `&`.
 """
 
 from __future__ import annotations
@@ -124,9 +124,11 @@ def _options(name: str, query: str) -> dict[str, Any]:
             options[key] = value
         elif key == "normalize" and value in ("true", "false"):
             options[key] = value == "true"
+        elif key == "layers":
+            options[key] = value
         else:
             raise FeatureError(
                 f"encoder `{name}`: unknown option `{key}={value}`. Options are pool=last|mean, max_length=N, "
-                "dtype=float32|bfloat16, normalize=true|false"
+                "dtype=float32|bfloat16, normalize=true|false, layers=last|all|0,3,6"
             )
     return options

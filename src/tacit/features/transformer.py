@@ -2,6 +2,9 @@
 
 For token states h_1..h_T of the last layer (after its final norm) the vector is h_T (`pool=last`) or the mean of
 h_1..h_T (`pool=mean`, Reimers & Gurevych 2019, section 3), divided by its Euclidean length where `normalize` is set.
+With `layers=all`, or a list as `layers=0,3,6` (0 is the embedding of the tokens), the vectors of these layers stand one
+after another, each divided by its own length: what the last layer was trained to forget, as style, is in those below
+(Tenney, Das & Pavlick 2019, arXiv 1905.05950).
 
 The text is `conversation.join(prompt, completion)`; no chat template is applied, because conversations are rendered
 already. `tacit.features.checkpoint` says what is kept of a text that is too long, and how batches are made; batches do
@@ -27,6 +30,7 @@ from tacit.features.checkpoint import (
     default_max_length,
     hidden_size,
     joined,
+    layer_count,
     load_tokenizer,
     load_weights,
     model_folder,
@@ -72,6 +76,7 @@ class TransformerEncoder:
     pool: "last" or "mean"; by default what a sentence-transformers folder says, else "last" for a causal language model
         and "mean" for other models.
     normalize: divide by the Euclidean length.
+    layers: "last", "all", or numbers of layers from 0, the embedding of the tokens, joined by commas.
     max_length: tokens kept, special tokens included; by default what the model says, at most `DEFAULT_MAX_LENGTH`.
     dtype: "float32" or "bfloat16", of weights and arithmetic; vectors are float32 either way.
     device: where to run; by default CUDA if there is one. Not part of the fingerprint.
@@ -84,6 +89,7 @@ class TransformerEncoder:
         *,
         pool: str | None = None,
         normalize: bool = False,
+        layers: str = "last",
         max_length: int | None = None,
         dtype: str = "float32",
         device: str | None = None,
@@ -101,16 +107,21 @@ class TransformerEncoder:
         self.dtype = dtype
         self._device = device
         self._label = label
-        self.dim = hidden_size(self.folder, self.settings)
+        self.layers = layers
+        self.layer_numbers = _layer_numbers(layers, self.folder, self.settings)
+        self.dim = hidden_size(self.folder, self.settings) * max(1, len(self.layer_numbers))
 
     @property
     def name(self) -> str:
         """Name with every option that shapes the vectors, as `load_encoder` takes it."""
         options = (
             f"pool={self.pool}&max_length={self.max_length}&dtype={self.dtype}&normalize={str(self.normalize).lower()}"
+            f"{f'&layers={self.layers}' if self.layer_numbers else ''}"
         )
         if self._label == "minilm":
             plain = (self.pool, self.max_length, self.dtype, self.normalize) == ("mean", 256, "float32", True)
+            if plain and self.layer_numbers:
+                return f"minilm?layers={self.layers}"
             return "minilm" if plain else f"minilm?{options}"
         return f"hf:{self.folder}?{options}"
 
@@ -126,7 +137,8 @@ class TransformerEncoder:
         """Digest of weights, tokenizer and options; the folder's place does not enter."""
         return content_digest(
             self.folder,
-            [VERSION, self.pool, self.normalize, self.max_length, self.dtype, conversation.RENDERING],
+            [VERSION, self.pool, self.normalize, self.max_length, self.dtype, conversation.RENDERING]
+            + ([list(self.layer_numbers)] if self.layer_numbers else []),
         )
 
     def config(self) -> dict[str, Any]:
@@ -156,18 +168,22 @@ class TransformerEncoder:
         ids_BT, real_BT = right_padded(ids, self._pad_id)
         device = self._model.device
         mask_BT = torch.from_numpy(real_BT).to(device)
-        states_BTD = self._model(
-            input_ids=torch.from_numpy(ids_BT).to(device), attention_mask=mask_BT.long()
-        ).last_hidden_state
-        if self.pool == "last":
-            last_B = torch.from_numpy(real_BT.sum(1) - 1).to(device)
-            pooled_BD = states_BTD[torch.arange(len(ids), device=device), last_B].float()
-        else:
-            weight_B1T = (mask_BT / mask_BT.sum(1, keepdim=True)).unsqueeze(1)
-            pooled_BD = torch.bmm(weight_B1T, states_BTD.float()).squeeze(1)
-        if self.normalize:
-            pooled_BD = torch.nn.functional.normalize(pooled_BD, dim=1)
-        return np.asarray(pooled_BD.cpu().numpy(), np.float32)
+        found = self._model(
+            input_ids=torch.from_numpy(ids_BT).to(device),
+            attention_mask=mask_BT.long(),
+            output_hidden_states=bool(self.layer_numbers),
+        )
+        chosen = [found.hidden_states[k] for k in self.layer_numbers] or [found.last_hidden_state]
+        vectors = []
+        for states_BTD in chosen:
+            if self.pool == "last":
+                last_B = torch.from_numpy(real_BT.sum(1) - 1).to(device)
+                pooled_BD = states_BTD[torch.arange(len(ids), device=device), last_B].float()
+            else:
+                weight_B1T = (mask_BT / mask_BT.sum(1, keepdim=True)).unsqueeze(1)
+                pooled_BD = torch.bmm(weight_B1T, states_BTD.float()).squeeze(1)
+            vectors.append(torch.nn.functional.normalize(pooled_BD, dim=1) if self.normalize else pooled_BD)
+        return np.asarray(torch.cat(vectors, dim=1).cpu().numpy(), np.float32)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -197,3 +213,19 @@ def _default_pool(folder: Path, settings: dict[str, Any]) -> str:
         return "mean"
     architectures = settings.get("architectures") or [""]
     return "last" if str(architectures[0]).endswith(("CausalLM", "LMHeadModel")) else "mean"
+
+
+def _layer_numbers(layers: str, folder: Path, settings: dict[str, Any]) -> tuple[int, ...]:
+    """Which layers to read, from 0, the embedding of the tokens; empty for the last one alone."""
+    if layers == "last":
+        return ()
+    count = layer_count(folder, settings)
+    if layers == "all":
+        return tuple(range(count + 1))
+    parts = layers.split(",")
+    if not all(part.isdecimal() and int(part) <= count for part in parts) or len(set(parts)) < len(parts):
+        raise FeatureError(
+            f"{folder}: there are no layers `{layers}`. Use layers=last, layers=all or different numbers from 0, the "
+            f"embedding of the tokens, to {count}, joined by commas"
+        )
+    return tuple(int(part) for part in parts)

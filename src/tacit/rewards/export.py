@@ -118,9 +118,9 @@ def _write_feature(reward: FeatureReward, folder: Path, form: Form) -> None:
             return
     if form == "stock":
         raise TacitError(
-            f"no stock class holds `{reward.name}`: it takes a linear head on the last token of a causal language "
-            f"model, not normalised (here: pool={encoder.pool}, normalize={str(encoder.normalize).lower()}, "
-            f"{'linear' if linear else 'mlp'} head). Use --form custom"
+            f"no stock class holds `{reward.name}`: it takes a linear head on the last layer's last token of a causal "
+            f"language model, not normalised (here: pool={encoder.pool}, layers={encoder.layers}, "
+            f"normalize={str(encoder.normalize).lower()}, {'linear' if linear else 'mlp'} head). Use --form custom"
         )
     _finish(_custom_model(encoder, parameters), tokenizer, pad_id, encoder, folder, 0.0)
     shutil.copyfile(Path(__file__).with_name("pooled_classifier.py"), folder / f"{_MODULE}.py")
@@ -131,7 +131,7 @@ def _stock_model(encoder: TransformerEncoder) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    if encoder.pool != "last" or encoder.normalize:
+    if encoder.pool != "last" or encoder.normalize or encoder.layer_numbers:
         return None
     try:
         model = load_weights(
@@ -194,6 +194,7 @@ def _custom_model(encoder: TransformerEncoder, parameters: dict[str, Tensor]) ->
         base=base.config.to_dict(),
         pool=encoder.pool,
         normalize=encoder.normalize,
+        layers=list(encoder.layer_numbers),
         heads={name: list(value.shape) for name, value in heads.items()},
         problem_type="regression",
         id2label={0: "reward"},

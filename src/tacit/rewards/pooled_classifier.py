@@ -4,7 +4,8 @@ This file needs torch and transformers alone; `tacit export` lays a copy beside 
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
-finds it. For the states h_1..h_T of a text, x = h_T or their mean, divided by its length where `normalize` is set,
+finds it. For the states h_1..h_T of a text, x = h_T or their mean, divided by its length where `normalize` is set, of
+the last layer or of several `layers` one after another,
 
     score = mean over members m of  w_m . x + b_m + v_m . relu(W_mL ... relu(W_m1 x + c_m1) ... + c_mL).
 """
@@ -29,9 +30,11 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]
         pool: str = "mean",
         normalize: bool = False,
         heads: dict[str, list[int]] | None = None,
+        layers: list[int] | None = None,
         **options: Any,
     ) -> None:
         self.base, self.pool, self.normalize, self.heads = dict(base or {}), pool, normalize, dict(heads or {})
+        self.layers = list(layers or [])
         options.setdefault("num_labels", 1)
         super().__init__(**options)
 
@@ -59,15 +62,12 @@ class PooledForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             position = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
             length = ((input_ids != self.config.pad_token_id) * position).amax(1, keepdim=True).clamp_min(1)
             attention_mask = (position <= length).long()
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.config.pool == "last":
-            place = attention_mask * torch.arange(states.shape[1], device=states.device)
-            vector = states[torch.arange(len(states), device=states.device), place.argmax(1)].float()
-        else:
-            weight = attention_mask / attention_mask.sum(1, keepdim=True)
-            vector = torch.bmm(weight[:, None], states.float())[:, 0]
-        if self.config.normalize:
-            vector = torch.nn.functional.normalize(vector, dim=1)
+        layers = self.config.layers
+        found = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(layers), return_dict=True
+        )
+        chosen = [found.hidden_states[k] for k in layers] or [found.last_hidden_state]
+        vector = torch.cat([self._pooled(states, attention_mask) for states in chosen], dim=1)
         score = vector @ self.head["linear"].T + self.head["bias"]  # (batch, members)
         if "out" in self.head:
             state, layer = vector, 0
@@ -77,3 +77,12 @@ class PooledForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
                 layer += 1
             score = score + (state * self.head["out"][:, None]).sum(2).T
         return SequenceClassifierOutput(logits=score.mean(1, keepdim=True))
+
+    def _pooled(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if self.config.pool == "last":
+            place = attention_mask * torch.arange(states.shape[1], device=states.device)
+            vector = states[torch.arange(len(states), device=states.device), place.argmax(1)].float()
+        else:
+            weight = attention_mask / attention_mask.sum(1, keepdim=True)
+            vector = torch.bmm(weight[:, None], states.float())[:, 0]
+        return torch.nn.functional.normalize(vector, dim=1) if self.config.normalize else vector
