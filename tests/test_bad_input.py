@@ -316,6 +316,8 @@ CASES = [
     ("fit @good.jsonl --out @full --encoder hashed", "full holds other files", "Choose another --out"),
     ("fit @good.jsonl --out @good.jsonl --encoder hashed", "good.jsonl is a file", "Choose another --out"),
     ("fit @good.jsonl --out @good.jsonl/r --encoder hashed", "which is a file", "Choose another path"),
+    ("demo --out @good.jsonl", "good.jsonl is a file", "Choose another --out"),
+    ("demo --out @full", "full holds other files", "Choose another --out"),
     ("score @reward @good.jsonl --out @good.jsonl", "is the file that is read", "Choose another --out"),
     ("score @reward @good.jsonl --out @folder", "folder is a folder", "the name of a file"),
     ("score @reward @good.jsonl --out s.xls", "s.xls: rows cannot be written", "End it in .jsonl"),

@@ -430,6 +430,7 @@ def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()
     """The whole road on a built-in world whose true reward is known; writes a page."""
     from tacit.lab import demo as lab
 
+    terminal.require_free(options.out, "metrics.json")
     result = lab.run(options.out, n=options.n, seed=options.seed)
     options.keep(options.out / "config.yaml")
     if not options.json_:
