@@ -190,7 +190,7 @@ CASES = [
     ("fit @mixed.jsonl " + FIT, "mixed.jsonl, row 31, column `chosen`: a row of kind outcome", "its own file"),
     ("fit @late.jsonl " + FIT, "late.jsonl, row 601, column `chosen`: a row of kind outcome", "its own file"),
     ("fit @good.jsonl --kind rating " + FIT, "no layout that is known as kind rating", "--columns"),
-    ("fit @demos.jsonl " + FIT, "demos.jsonl, row 1: this reward is not fitted on", "Give one of: comparison"),
+    ("fit @demos.jsonl " + FIT, "demos.jsonl: this reward is not fitted on", "Give one of: comparison"),
     ("audit @reward @demos.jsonl", "demos.jsonl: evidence of kind demonstration", "Audit with comparisons"),
     # broken rows and files
     ("fit @torn.jsonl " + FIT, "torn.jsonl, row 7: broken JSON", "Mend or delete this row"),
@@ -238,6 +238,8 @@ CASES = [
     ("fit @one.jsonl " + FIT, "one.jsonl: a split by prompt needs at least two", "more prompts"),
     ("fit @one.jsonl --test 0 " + FIT, "one.jsonl: 1 prompt to fit on, and 2 are needed", "set --l2"),
     ("fit @three.jsonl --head mlp " + FIT, "three.jsonl: 2 prompts to fit on, and 3 are needed", "--head linear"),
+    ("fit @one.jsonl --test 0 --model pairwise " + FIT, "one.jsonl: only one prompt", "two prompts or more"),
+    ("fit @good.jsonl --people reliability " + FIT, "good.jsonl, column `annotator`", "Fill the column `annotator`"),
     ("fit @copies.jsonl " + FIT, "copies.jsonl: a split by prompt needs at least two", "more prompts"),
     ("fit @nothing.jsonl " + FIT, "nothing.jsonl: a split by item needs at least two", "more answers"),
     (

@@ -33,6 +33,7 @@ class EvidenceError(TacitError):
     ) -> None:
         self.reason, self.mend, self.source, self.row, self.column = reason, mend, source, row, column
         self.value = None if value is _ABSENT else value
+        self._shown = value
         place = ", ".join(
             part
             for part in (source, f"row {row}" if row is not None else None, f"column `{column}`" if column else None)
@@ -40,6 +41,10 @@ class EvidenceError(TacitError):
         )
         shown = "" if value is _ABSENT else f" (found {_shorten(value)})"
         super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend.rstrip('.')}")
+
+    def at(self, source: str) -> EvidenceError:
+        """The same error with the name of its source; without the row, which was counted among records in memory."""
+        return EvidenceError(self.reason, mend=self.mend, source=source, column=self.column, value=self._shown)
 
 
 class FeatureError(TacitError):

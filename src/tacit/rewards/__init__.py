@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacit.errors import ArtefactError, TacitError
+from tacit.errors import ArtefactError, EvidenceError, TacitError
 
 if TYPE_CHECKING:
     from tacit.evidence.records import Record
@@ -80,6 +80,18 @@ def fit(
         evidence, model = _natural(evidence)
     if model not in MODELS:
         raise TacitError(f"no model `{model}`. Choose one of: auto, {', '.join(MODELS)}")
+    source = getattr(evidence, "source", "memory")
+    try:
+        return _learnt(evidence, model, pessimism, strength, options)
+    except EvidenceError as error:
+        if source == "memory" or error.source not in (None, "memory"):
+            raise
+        raise error.at(source) from error
+
+
+def _learnt(
+    evidence: Iterable[Record], model: str, pessimism: How, strength: float | None, options: dict[str, Any]
+) -> FittedReward:
     if pessimism != "none" or strength is not None:
         from tacit.rewards.uncertainty import pessimistic, require
 

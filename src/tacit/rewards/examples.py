@@ -109,7 +109,6 @@ def collect(
                         "ratings with several attributes need one attribute named",
                         mend="Fit model `attributes`, or keep one number per row in column `score`.",
                         source=source,
-                        row=number,
                         column="score",
                         value=record.score,
                     )
@@ -126,7 +125,6 @@ def collect(
                     f"this reward is not fitted on evidence of kind {type(record).__name__.lower()}",
                     mend=f"Give one of: {', '.join(FITTABLE)}",
                     source=source,
-                    row=number,
                 )
         if not isinstance(record, Comparison):
             text = next(iter(texts(record.prompt, "")))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.errors import TacitError
+from tacit.errors import EvidenceError, TacitError
 from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights, held_out
@@ -153,7 +153,7 @@ def validation_split(examples: Examples, share: float, rng: np.random.Generator)
     """
     blocks = int(examples.blocks.max()) + 1
     if blocks < 2:
-        raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more")
+        raise EvidenceError("only one prompt: nothing can be held out", mend="Give rows of two prompts or more")
     folds = max(2, min(blocks, round(1 / share)))
     fold, train_masks = held_out(examples.blocks, folds, rng)
     train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.errors import TacitError
+from tacit.errors import EvidenceError
 from tacit.rewards.examples import held_out
 from tacit.rewards.linear import Design, Solution, minimise
 from tacit.rewards.objectives import Objective, Targets
@@ -73,12 +73,14 @@ class Folds:
 
     @classmethod
     def of(cls, blocks: np.ndarray, rng: np.random.Generator, most: int = 5) -> Folds:
-        """Up to `most` folds of examples with these blocks (n, 2); raises `TacitError` for a single block."""
+        """Up to `most` folds of examples with these blocks (n, 2); raises `EvidenceError` for a single block."""
         _, codes = np.unique(blocks, return_inverse=True)
         codes = codes.reshape(blocks.shape)
         count = int(codes.max()) + 1
         if count < 2:
-            raise TacitError("only one prompt: nothing can be held out. Give rows of two prompts or more, or set --l2")
+            raise EvidenceError(
+                "only one prompt: nothing can be held out", mend="Give rows of two prompts or more, or set --l2"
+            )
         fold, train = held_out(codes, min(most, count), rng)
         return cls(torch.from_numpy(fold), torch.from_numpy(train.astype(np.float32)))
 
