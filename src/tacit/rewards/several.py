@@ -24,7 +24,7 @@ from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets
 from tacit.rewards.options import FitOptions
 from tacit.rewards.perceptron import fit_perceptron, validation_split
-from tacit.rewards.ridge import Folds, choose_ridge
+from tacit.rewards.ridge import RIDGES, Folds, choose_ridge
 
 SHARED = (
     *("head", "members", "shared_trunk", "hidden", "l2", "weight_decay", "learning_rate", "batch_size", "epochs"),
@@ -104,13 +104,35 @@ def _linear(
     if l2 is None:
         l2, report["ridge_path"] = choose_ridge(design, targets, weight, objective, gram, examples.blocks, rng)
     folds = Folds.of(examples.blocks, np.random.default_rng(options.seed))
-    crossed = folds.solve(design, targets, weight, objective, l2, gram)
+    weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
+    ladder = _ladder(l2, design.matrix.shape[1] / len(weight), objective)
+    before: tuple[Tensor | None, Tensor | None] = None, None
+    for ridge in ladder:
+        crossed = folds.solve(design, targets, weight, objective, ridge, gram, before[0])
+        solution = minimise(
+            design,
+            targets,
+            weights,
+            objective,
+            ridge,
+            gram=gram,
+            start=before[1],
+            tolerance=3e-5 if ridge == l2 else 1e-3,
+        )
+        before = crossed.theta, solution.theta
     scores, held = folds.scores(design, crossed)
     report["held_out_loss"] = folds.loss(design, targets, weight, objective, crossed)
-    weights = weight * torch.from_numpy(bootstrap_weights(examples.blocks, options.members, rng))
-    solution = minimise(design, targets, weights, objective, l2, gram=gram)
     report |= {"l2": l2, "iterations": solution.iterations}
     return solution.parameters, held, scores, report
+
+
+def _ladder(l2: float, unit: float, objective: Objective) -> list[float]:
+    """Ridges on the way to `l2`, each the start of the next, as `choose_ridge` walks them in multiples of `unit`.
+
+    A loss of several outputs need not be convex: from zero, a small ridge can end far from where the path led.
+    """
+    above = [multiple * unit for multiple in RIDGES if multiple <= 1 and multiple * unit > 1.001 * l2]
+    return [*(above if objective.outputs > 1 else []), l2]
 
 
 def _perceptron(
