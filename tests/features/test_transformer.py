@@ -93,7 +93,8 @@ def test_several_layers_stand_one_after_another(kind: str, request) -> None:
     unit = encoder(folder, f"?pool=mean&normalize=true&layers={last},0")
     expected = [means[k] / np.linalg.norm(means[k]) for k in (last, 0)]
     np.testing.assert_allclose(unit.encode(pairs)[0], np.concatenate(expected), atol=1e-5)
-    np.testing.assert_allclose(encoder(folder, "?pool=last&layers=1").encode(pairs)[0], states[1][-1], rtol=1e-5, atol=1e-5)
+    token = encoder(folder, "?pool=last&layers=1").encode(pairs)[0]
+    np.testing.assert_allclose(token, states[1][-1], rtol=1e-5, atol=1e-5)
     again = encoder_from_config(unit.config())
     assert (again.name, again.dim, again.fingerprint) == (unit.name, 64, unit.fingerprint)
     assert encoder(folder, "?layers=last").fingerprint == encoder(folder).fingerprint
@@ -243,7 +244,7 @@ def test_minilm_gives_the_vectors_of_the_humour_items() -> None:
     stored = np.load(vectors)
     at = {int(item): place for place, item in enumerate(stored["ids"])}
     truth = stored["emb"][[at[int(row[0])] for row in rows]].astype(np.float32)
-    ours = load_encoder("minilm").encode([("", row[2]) for row in rows])
+    ours = load_encoder("minilm?layers=last").encode([("", row[2]) for row in rows])
     cosine = (ours * truth).sum(1) / np.linalg.norm(truth, axis=1)
     assert cosine.min() > 0.9999
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
@@ -252,7 +253,10 @@ def test_minilm_gives_the_vectors_of_the_humour_items() -> None:
 @needs_minilm
 def test_minilm_puts_like_texts_together_and_rows_stand_alone() -> None:
     model = load_encoder("minilm")
-    assert (model.name, model.dim) == ("minilm", 384)
+    assert (model.name, model.dim) == ("minilm", 768)
+    last = load_encoder("minilm?layers=last&normalize=true")
+    assert (last.name, last.dim) == ("minilm?layers=last", 384)
+    assert load_encoder("minilm?layers=3,6").fingerprint == model.fingerprint != last.fingerprint
     texts = [
         ("", "A cat sits on the mat."),
         ("", "The kitten is lying on the rug."),
@@ -260,6 +264,8 @@ def test_minilm_puts_like_texts_together_and_rows_stand_alone() -> None:
         ("long " * 400, "The answer stays whole."),
     ]
     vectors = model.encode(texts)
-    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+    np.testing.assert_allclose(vectors[:, 384:], last.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:, :384], axis=1), 1, atol=1e-5)
+    assert vectors[0, 384:] @ vectors[1, 384:] > vectors[0, 384:] @ vectors[2, 384:] + 0.3
     alone = np.concatenate([model.encode([text]) for text in texts])
     np.testing.assert_allclose(alone, vectors, atol=1e-5)

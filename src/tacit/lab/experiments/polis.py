@@ -41,7 +41,7 @@ def run(*, data: Path, seeds: int = 2, seed: int = 0) -> dict[str, Any]:
     """Accuracy and NLL of every way to adapt for each conversation, setting and number of comparisons."""
     rows: list[dict[str, Any]] = []
     for conversation in read_conversations(data):
-        texts = load_encoder("minilm").encode([("", text) for text in conversation.statements])
+        texts = load_encoder("minilm?layers=last").encode([("", text) for text in conversation.statements])
         for setting in SETTINGS:
             rows += _setting(conversation, texts, setting, range(seed, seed + seeds))
     return {"experiment": "polis", "seeds": seeds, "rows": rows}
