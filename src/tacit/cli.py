@@ -392,6 +392,8 @@ class BenchOptions(Options):
     """Repetitions behind each interval, with seeds that count up from --seed."""
     data: Path | None = None
     """Folder of real data, for the suite `real`."""
+    cache: Path | None = None
+    """Folder of encoded texts for it; kept in memory only unless given."""
 
 
 class LabOptions(Options):
