@@ -12,6 +12,7 @@ import pytest
 import tacit as package
 from tacit import check_reward
 from tacit.rewards.contract import Personal
+from tacit.rewards.people.groups import group_rewards
 
 
 def lines(name: str, rows: list[dict[str, Any]]) -> Path:
@@ -108,6 +109,10 @@ def test_known_groups_are_taken_from_the_column(tacit: Any) -> None:
     assert done.code == 0
     fit = done.json["fit"]
     assert (fit["known"], sorted(fit["groups"])) == (True, ["g0", "g1"])
+    each = group_rewards(package.load("r"))
+    assert set(each) == {"g0", "g1"}
+    sides = each["g1"].score(["", ""], ["thank you kindly, the tea needs 5 minutes", "5 MINUTES FOR TEA!"])
+    assert sides[0] > sides[1] + 1
     assert max(fit["group_loss_maxmin"]) <= max(fit["group_loss_pooled"]) + 1e-3
     found = tacit("fit", data, "--people", "groups", "--groups", 2, "--out", "f", "--encoder", "hashed", "--json")
     assert not found.json["fit"]["known"]

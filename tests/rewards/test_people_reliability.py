@@ -24,7 +24,7 @@ def crowd():
 
 def test_who_can_be_trusted_is_found_and_helps_the_reward(crowd):
     made, reward, flip = crowd
-    found, temperature, report = fit_reliability(made, ReliabilityOptions())
+    found, temperature, report = fit_reliability(made, ReliabilityOptions(rationality=True))
     scale = made.standardise.scale
     pooled, _ = pooled_head(made)
     right = {

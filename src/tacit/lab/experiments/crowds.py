@@ -6,7 +6,9 @@
   are dealt into five folds.
 
 Linear rewards on precomputed MiniLM vectors: Bradley-Terry with a tie as half a win each, or with ties left out; Rao
-and Kupper's and Davidson's models of ties; and Bradley-Terry with each annotator's reliability estimated jointly.
+and Kupper's and Davidson's models of ties; and Bradley-Terry (ties as halves) with each annotator's reliability
+estimated jointly: the share of wrong votes, the rationality beside it, or whichever is better on held-out prompts
+(`reliability`).
 
 `accuracy` is the share of decided votes that the reward orders right, `gold` that of the pairs that the authors'
 aggregation (MACE) decides, and `nll3` the loss in nats of the three outcomes win, tie and loss: a model without ties
@@ -95,7 +97,13 @@ def _table(votes: Votes, seed: int, resamples: int) -> list[dict[str, Any]]:
         "Bradley-Terry, ties left out": lambda keep: _plain(votes, keep & ~votes.tie, "bradley_terry", seed),
         "Rao-Kupper": lambda keep: _plain(votes, keep, "rao_kupper", seed),
         "Davidson": lambda keep: _plain(votes, keep, "davidson", seed),
-        "reliability of annotators": lambda keep: _reliable(votes, keep, seed),
+        "reliability": lambda keep: _reliable(votes, keep, ReliabilityOptions(rounds=3, seed=seed)),
+        "reliability, flips (Crowd-BT)": lambda keep: _reliable(
+            votes, keep, ReliabilityOptions(rationality=False, rounds=3, seed=seed)
+        ),
+        "reliability, rationality and flips": lambda keep: _reliable(
+            votes, keep, ReliabilityOptions(rationality=True, rounds=3, seed=seed)
+        ),
     }
     odds = {name: np.zeros(n) for name in models}
     losses = {name: np.zeros(n) for name in models}
@@ -155,9 +163,9 @@ def _plain(votes: Votes, keep: npt.NDArray[np.bool_], objective: str, seed: int)
     return Learnt(odds, outcome_loss)
 
 
-def _reliable(votes: Votes, keep: npt.NDArray[np.bool_], seed: int) -> Learnt:
+def _reliable(votes: Votes, keep: npt.NDArray[np.bool_], options: ReliabilityOptions) -> Learnt:
     crowd = votes.crowd(keep)
-    found, temperature, _ = fit_reliability(crowd, ReliabilityOptions(rounds=3, seed=seed))
+    found, temperature, _ = fit_reliability(crowd, options)
     odds = _odds(votes, (found.head / crowd.standardise.scale).numpy() / temperature)
     agreement = None
     if votes.competence:

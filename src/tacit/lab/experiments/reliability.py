@@ -5,7 +5,7 @@
 rest, who do not look, 40%, and three vote against what they think nine times out of ten. Rewards:
 
 - `pooled`: everybody counts alike;
-- `reliability`: rationality and flip rate of each annotator, estimated jointly (`flips alone` is Crowd-BT);
+- `reliability`: flip rate and, where held-out pairs ask for it, rationality of each annotator, estimated jointly;
 - `true reliabilities`: the same model with the truth plugged in, which no estimate can beat by more than chance.
 
 `accuracy` is the chance that a reward orders two fresh responses as the truth does; `correlation` is that of estimated
@@ -49,8 +49,12 @@ def world(seed: int, each: int) -> list[dict[str, Any]]:
     pooled, report = pooled_head(crowd, seed=seed)
     agreement = _agreement(crowd, people)
     found = {
-        name: fit_reliability(crowd, ReliabilityOptions(seed=seed, **options))[0]
-        for name, options in (("reliability", {}), ("flips alone", {"rationality": False}))
+        name: fit_reliability(crowd, options)[0]
+        for name, options in (
+            ("reliability", ReliabilityOptions(seed=seed)),
+            ("reliability, flips (Crowd-BT)", ReliabilityOptions(rationality=False, seed=seed)),
+            ("reliability, rationality and flips", ReliabilityOptions(rationality=True, seed=seed)),
+        )
     }
     scale = crowd.standardise.scale
     true_head = fit_known(

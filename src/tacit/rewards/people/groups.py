@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
@@ -25,6 +26,7 @@ from torch.nn.functional import logsigmoid, softplus
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence.records import Record
 from tacit.features import Encoder, load_encoder
+from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.heads import Parameters
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import OBJECTIVES
@@ -32,6 +34,7 @@ from tacit.rewards.people.adapting import Context, linear_head
 from tacit.rewards.people.crowd import Crowd, pooled_head, read_crowd
 from tacit.rewards.people.mixture import choose_count, find_groups, oriented
 from tacit.rewards.people.personal import PersonalReward, known_options
+from tacit.rewards.ridge import RIDGES
 
 _BT = OBJECTIVES["bradley_terry"]
 _MOST = 5
@@ -137,27 +140,48 @@ def worst_group(
     return MaxMin(theta[0, : crowd.dim], q, losses, float(losses.max() - q @ losses), done)
 
 
-def fit_known(crowd: Crowd, centre: Tensor, ridge: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Rewards (G, d) of known groups, shrunk towards `centre` (d,), and memberships (G, n) of the rows."""
+def fit_known(crowd: Crowd, member: Tensor, centre: Tensor, ridge: float, *, seed: int = 0) -> Tensor:
+    """Rewards (G, d) of groups with memberships (G, n), shrunk towards `centre` (d,)."""
     gaps = crowd.gaps()
-    member = (crowd.group == torch.arange(len(crowd.groups))[:, None]).float()
     weights = member * crowd.weight
     targets = oriented(gaps @ centre)
     found = minimise(
         *(Design(gaps, None), targets, weights, _BT, (ridge / weights.sum(1).clamp_min(1e-6))[:, None]),
         gram=gram_factor(gaps, seed),
     )
-    return centre + found.parameters["linear"], member
+    return centre + found.parameters["linear"]
+
+
+def choose_ridge(crowd: Crowd, member: Tensor, centre: Tensor, *, seed: int = 0) -> float:
+    """The ridge of groups' deviations from `centre` (d,), by the loss on a held-out fifth of the pairs.
+
+    The pooled reward's own ridge would not do: where groups contradict each other it is as strong as can be. All groups
+    (memberships (G, n)) and all ridges of the path are members of one solution.
+    """
+    gaps = crowd.gaps()
+    offset = gaps @ centre
+    pairs, code = np.unique(crowd.pair.numpy(), return_inverse=True)
+    held = torch.from_numpy(np.random.default_rng(seed).random(len(pairs)) < 0.2)[torch.from_numpy(code)]
+    share = member * crowd.weight
+    weights = (share * ~held).repeat(len(RIDGES), 1)  # (ridges * G, n)
+    ridges = (torch.tensor(RIDGES) * crowd.dim).repeat_interleave(len(member)) / weights.sum(1).clamp_min(1e-6)
+    gram = gram_factor(gaps, seed)
+    found = minimise(Design(gaps, None), oriented(offset), weights, _BT, ridges[:, None], gram=gram, tolerance=1e-4)
+    fitted = found.parameters["linear"] @ gaps[held].T + offset[held]
+    lost = (softplus(-fitted) * share[:, held].repeat(len(RIDGES), 1)).view(len(RIDGES), -1).sum(1)
+    return RIDGES[int(lost.argmin())] * crowd.dim
 
 
 def fit_groups(
     crowd: Crowd, pooled: Tensor, l2: float, options: GroupOptions
 ) -> tuple[Grouped, MaxMin, dict[str, Any]]:
-    """Rewards of groups, the MaxMin reward, and what to report of them.
+    """Rewards of groups, the MaxMin reward, and what to report of them; `l2` is the pooled reward's.
 
     Raises `EvidenceError` where groups are to be found and annotators are not named.
     """
-    ridge = l2 * float(crowd.weight.sum())
+    total = float(crowd.weight.sum())
+    # Where groups contradict each other the pooled ridge is as strong as can be, and would hide them.
+    ridge = l2 * total if options.l2 is not None else min(l2 * total, float(crowd.dim))
     report: dict[str, Any]
     if options.groups is None and len(crowd.groups) > 1:
         if bool((crowd.group < 0).any()):
@@ -168,7 +192,10 @@ def fit_groups(
                 row=row,
                 column="group",
             )
-        heads, member = fit_known(crowd, pooled, ridge, seed=options.seed)
+        member = (crowd.group == torch.arange(len(crowd.groups))[:, None]).float()
+        if options.l2 is None:
+            ridge = choose_ridge(crowd, member, pooled, seed=options.seed)
+        heads = fit_known(crowd, member, pooled, ridge, seed=options.seed)
         share = (member @ crowd.weight) / crowd.weight.sum()
         report = {"groups": list(crowd.groups), "known": True}
     else:
@@ -178,6 +205,9 @@ def fit_groups(
             most = min(_MOST, len(crowd.people))
             count, path = choose_count(crowd, most, pooled, ridge, restarts=options.restarts, seed=options.seed)
         found = find_groups(crowd, count, pooled, ridge, restarts=options.restarts, seed=options.seed)
+        if options.l2 is None:
+            ridge = choose_ridge(crowd, found.member.T[:, crowd.person], pooled, seed=options.seed)
+            found = find_groups(crowd, count, pooled, ridge, restarts=options.restarts, seed=options.seed)
         alive = found.member.sum(0) >= 0.5  # a group that nobody is in would still be somebody's worst group
         heads, share = found.heads[alive], found.log_share.exp()[alive]
         share = share / share.sum()
@@ -186,11 +216,12 @@ def fit_groups(
         report = {"groups": names, "known": False, "log_likelihood": found.trace[-1], "steps": len(found.trace)}
         report |= {"path": path} if path else {}
         report["of_annotator"] = dict(zip(crowd.people, found.member[:, alive].argmax(1).add(1).tolist(), strict=True))
-    maxmin = worst_group(crowd, member, l2, seed=options.seed)
+    maxmin = worst_group(crowd, member, ridge / total, seed=options.seed)
     losses = (member * crowd.weight / (member @ crowd.weight).clamp_min(1e-12)[:, None]) @ softplus(
         -(crowd.gaps() @ torch.stack([pooled, maxmin.head]).T)
     )
     report |= {
+        "group_l2": ridge / total,
         "share": [round(float(s), 4) for s in share],
         "maxmin_weights": [round(float(q), 4) for q in maxmin.weights],
         "maxmin_gap": maxmin.gap,
@@ -198,6 +229,17 @@ def fit_groups(
         "group_loss_maxmin": [round(float(v), 4) for v in losses[:, 1]],
     }
     return Grouped(heads, share.log()), maxmin, report
+
+
+def group_rewards(reward: PersonalReward) -> dict[str, FeatureReward]:
+    """The reward of each group by name; raises `TacitError` where `reward` was not fitted with groups."""
+    if not isinstance(reward.adapter, Grouped):
+        raise TacitError(f"reward `{reward.name}` has no groups. Fit one with --people groups")
+    report = {key: reward.report[key] for key in ("kind", "n_train", "seconds")}
+    return {
+        name: reward.with_head(linear_head(head[None]), f"{reward.name} ({name})", report)
+        for name, head in zip(reward.report["groups"], reward.adapter.heads, strict=True)
+    }
 
 
 def fit(

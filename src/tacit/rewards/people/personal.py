@@ -84,7 +84,7 @@ class PersonalReward:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32 for everybody."""
-        return self._reward(self.parameters, self.name, self.report).score(prompts, completions)
+        return self.with_head(self.parameters, self.name, self.report).score(prompts, completions)
 
     def adapt(self, comparisons: Sequence[Comparison]) -> FeatureReward:
         """The reward of the person who made these comparisons; raises `TacitError` where there are none."""
@@ -93,9 +93,10 @@ class PersonalReward:
         crowd = read_crowd(comparisons, self.encoder, self.cache, standardise=self.standardise)
         adapted = self.adapter.adapt(Context.of(crowd, torch.arange(len(crowd))[None]))
         report = {"kind": "comparison", "people": self.people, "n_train": len(comparisons), "seconds": 0.0}
-        return self._reward(adapted, f"{self.name} (personal)", report)
+        return self.with_head(adapted, f"{self.name} (personal)", report)
 
-    def _reward(self, parameters: Parameters, name: str, report: dict[str, Any]) -> FeatureReward:
+    def with_head(self, parameters: Parameters, name: str, report: dict[str, Any]) -> FeatureReward:
+        """The reward of a head in standardised features: one person's, say, or one group's."""
         folded = self.standardise.fold(parameters)
         return FeatureReward(self.encoder, folded, name, report, self.cache)
 

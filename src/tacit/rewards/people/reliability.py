@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,20 @@ from tacit.rewards.people.personal import known_options
 _REFERENCE = 2000
 """Pairs on which an annotator's agreement with the reward is averaged."""
 _TINY = 1e-6
+_MULTIPLES = (10.0, 3.0, 1.0, 0.3)
+"""Ridges that are tried, in multiples of the pooled reward's."""
 
 
 @dataclass(frozen=True)
 class ReliabilityOptions:
     """What is estimated of each annotator."""
 
-    rationality: bool = True
-    """Estimate beta_a; else 1 for everybody, which is Crowd-BT."""
+    rationality: bool | None = None
+    """Estimate beta_a; else 1 for everybody, which is Crowd-BT. None takes the better on held-out pairs."""
     flips: bool = True
     """Estimate eps_a; else 0 for everybody."""
     l2: float | None = None
-    """Ridge of the reward; None takes the best of three about that of the pooled reward, on held-out pairs."""
+    """Ridge of the reward; None takes the best of four about that of the pooled reward, on held-out pairs."""
     rounds: int = 5
     """Rounds of empirical Bayes."""
     seed: int = 0
@@ -90,7 +93,10 @@ class Reliability:
 def estimate(
     crowd: Crowd, pooled: Tensor, ridge: float, options: ReliabilityOptions, *, start: Reliability | None = None
 ) -> Reliability:
-    """The joint maximum; `ridge` is in units of the summed log-likelihood."""
+    """The joint maximum; `ridge` is in units of the summed log-likelihood.
+
+    tau is kept below 1: a few people of enormous rationality would otherwise make the reward their own.
+    """
     from scipy.optimize import minimize
 
     gaps, who, weight = crowd.gaps(), crowd.person, crowd.weight
@@ -103,7 +109,7 @@ def estimate(
         start = Reliability(pooled.clone(), t, u, torch.zeros(people, 2, 2), {})
     tau, mean, upsilon = start.prior.get("tau", 0.7), start.prior.get("mean", -2.9), start.prior.get("upsilon", 1.5)
     head, t, u = start.head, start.log_rationality, start.logit_flip
-    free_t, free_u = float(options.rationality), float(options.flips)
+    free_t, free_u = float(options.rationality is not False), float(options.flips)
 
     def parts(score: Tensor, t: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         eps = u.sigmoid()[who] * free_u
@@ -147,10 +153,10 @@ def estimate(
         point = torch.from_numpy(found.x).float()
         head, t, u = whiten.head(point[:d]), point[d : d + people], point[d + people :]
         covariance = _posterior(crowd, parts(gaps @ head, t, u), gaps @ head, free_t, free_u, prior)
-        if options.rationality:
+        if free_t:
             shift = t.mean()  # the scale belongs to the reward
             head, t = head * shift.exp(), t - shift
-            tau = float((t.square() + covariance[:, 0, 0]).mean().sqrt().clamp(0.05, 2.0))
+            tau = float((t.square() + covariance[:, 0, 0]).mean().sqrt().clamp(0.05, 1.0))
         if options.flips:
             mean = float(u.mean().clamp(-6, 0))
             upsilon = float(((u - mean).square() + covariance[:, 1, 1]).mean().sqrt().clamp(0.3, 4.0))
@@ -267,7 +273,8 @@ def annotator_rows(crowd: Crowd, found: Reliability, *, draws: int = 400, seed: 
 def fit_reliability(crowd: Crowd, options: ReliabilityOptions) -> tuple[Reliability, float, dict[str, Any]]:
     """The joint fit, the temperature that makes its scores the crowd's log-odds, and what to report.
 
-    A fifth of the blocks (prompts) is held out to choose the ridge and the temperature; then all is fitted.
+    A fifth of the blocks (prompts) is held out to choose the ridge, whether rationality is estimated, and the
+    temperature; then all is fitted.
     """
     crowd.require_people(2, "reliability")
     pooled, report = pooled_head(crowd, l2=options.l2, seed=options.seed)
@@ -281,19 +288,22 @@ def fit_reliability(crowd: Crowd, options: ReliabilityOptions) -> tuple[Reliabil
 
     train, test = rows(np.asarray(~out.any(1))), rows(np.asarray(out.all(1)))
     base = float(report["l2"])
-    best, temperature, held_out = base, 1.0, None
+    best, temperature, held_out, rational = base, 1.0, None, options.rationality is not False
     if bool(train.any()) and bool(test.any()):
         fitted, tested = crowd.take(train), crowd.take(test)
         gaps = tested.gaps()
         path = []
-        for multiple in (1.0,) if options.l2 is not None else (1.0, 0.3, 0.1):
+        tried = (False, True) if options.rationality is None and options.flips else (rational,)
+        for multiple, free in product((1.0,) if options.l2 is not None else _MULTIPLES, tried):
             ridge = base * multiple * float(fitted.weight.sum())
-            trial = estimate(fitted, pooled, ridge, options)
+            trial = estimate(fitted, pooled, ridge, replace(options, rationality=free, rounds=min(2, options.rounds)))
             heat, loss = _temperature(gaps @ trial.head, tested.weight)
-            path.append((loss, base * multiple, heat))
-        held_out, best, temperature = min(path)
+            path.append((loss, base * multiple, heat, free))
+        held_out, best, temperature, rational = min(path)
+    options = replace(options, rationality=rational)
     found = estimate(crowd, pooled, best * float(crowd.weight.sum()), options)
     report = {"l2": best, "held_out_loss": held_out, "temperature": temperature, "prior": found.prior}
+    report["rationality_estimated"] = rational
     return found, temperature, report
 
 
