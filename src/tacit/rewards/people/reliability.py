@@ -273,8 +273,8 @@ def annotator_rows(crowd: Crowd, found: Reliability, *, draws: int = 400, seed: 
 def fit_reliability(crowd: Crowd, options: ReliabilityOptions) -> tuple[Reliability, float, dict[str, Any]]:
     """The joint fit, the temperature that makes its scores the crowd's log-odds, and what to report.
 
-    A fifth of the blocks (prompts) is held out to choose the ridge, whether rationality is estimated, and the
-    temperature; then all is fitted.
+    A fifth of the blocks (prompts, or responses where there are none) is held out to choose the ridge, whether
+    rationality is estimated, and the temperature; then all is fitted.
     """
     crowd.require_people(2, "reliability")
     pooled, report = pooled_head(crowd, l2=options.l2, seed=options.seed)
@@ -286,7 +286,7 @@ def fit_reliability(crowd: Crowd, options: ReliabilityOptions) -> tuple[Reliabil
     def rows(mask: np.ndarray) -> Tensor:
         return torch.from_numpy(np.concatenate([mask, mask[tied]]))
 
-    train, test = rows(np.asarray(~out.any(1))), rows(np.asarray(out.all(1)))
+    train, test = rows(np.asarray(~out.any(1))), rows(np.asarray(out[:, 0]))
     base = float(report["l2"])
     best, temperature, held_out, rational = base, 1.0, None, options.rationality is not False
     if bool(train.any()) and bool(test.any()):
