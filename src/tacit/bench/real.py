@@ -94,35 +94,40 @@ def corrected_interval(gains: Sequence[float], test: float = TEST) -> list[float
 
 
 def _table(world: World, repeats: int, seed: int) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in FITS}
+    found: dict[str, dict[str, list[float]]] = {}
     for s in track(range(seed, seed + repeats), world.name, repeats):
         train, test = split(world.evidence, by=world.by, test=TEST, seed=s)
         for name, (features, options) in FITS.items():
             reward = fit(train, encoder=world.encoders[features], seed=s, **options)
-            for key, value in _measured(reward, test, world.gold, s).items():
-                found[name].setdefault(key, []).append(value)
+            for shown, values in _measured(name, reward, test, world.gold, s).items():
+                for key, value in values.items():
+                    found.setdefault(shown, {}).setdefault(key, []).append(value)
     first = found[next(iter(FITS))]
     rows = []
     for name, several in found.items():
         row: dict[str, Any] = {"data": world.name, "reward": name}
-        for key, values in several.items():
-            row[key] = float(np.mean(values))
-            if key in _GAINS and several is not first:
-                gains = [own - other for own, other in zip(values, first[key], strict=True)]
+        for key, each in several.items():
+            row[key] = float(np.mean(each))
+            if key in _GAINS and name in FITS and several is not first:
+                gains = [own - other for own, other in zip(each, first[key], strict=True)]
                 row[f"{key}_gain"], row[f"{key}_gain_ci"] = float(np.mean(gains)), corrected_interval(gains)
         rows.append(row)
     return rows
 
 
-def _measured(reward: FeatureReward, test: Evidence, gold: Mapping[str, float] | None, seed: int) -> dict[str, float]:
+def _measured(
+    name: str, reward: FeatureReward, test: Evidence, gold: Mapping[str, float] | None, seed: int
+) -> dict[str, dict[str, float]]:
+    """Rows of one split: the reward's, and what length alone and the gold score reach on the same votes."""
     metrics = evaluate(reward, test, resamples=10, seed=seed)
-    values = {key: metrics[key] for key in ("accuracy", "length_accuracy", "nll", "ece_binned", "ece_floor")}
+    own = {key: metrics[key] for key in ("accuracy", "nll", "ece_binned", "ece_floor")}
+    controls = {"length alone": {"accuracy": metrics["length_accuracy"]}}
     if gold is not None:
         pairs = [(str(r.chosen), str(r.rejected)) for r in test if isinstance(r, Comparison)]
         items = sorted({text for pair in pairs for text in pair})
-        values["spearman"] = spearman(reward.score([""] * len(items), items), [gold[text] for text in items])
-        values["gold_accuracy"] = float(np.mean([gold[a] > gold[b] for a, b in pairs]))
-    return values | {"n_test": metrics["n_test"], "fit_seconds": reward.report["fit_seconds"]}
+        own["spearman"] = spearman(reward.score([""] * len(items), items), [gold[text] for text in items])
+        controls["the gold score"] = {"accuracy": float(np.mean([gold[a] > gold[b] for a, b in pairs]))}
+    return {name: own | {"fit_seconds": reward.report["fit_seconds"]}, **controls}
 
 
 def _dialogues(data: Path, name: str, cache: Path | None) -> World:
