@@ -307,7 +307,7 @@ class ForOne(Reading, Caution):
         if self.for_ is None:
             return loaded, []
         from tacit.evidence import read
-        from tacit.rewards.people.personal import adapted
+        from tacit.rewards.people.choices import adapted
 
         choices = list(read(self.for_, kind="comparison", items=self.items))
         return adapted(loaded, choices), choices
@@ -480,8 +480,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     from tacit.artefacts import atomic_directory, write_json
     from tacit.audit.metrics import evaluate
     from tacit.evidence import split
-    from tacit.rewards.people.personal import PersonalReward
-    from tacit.rewards.people.table import narrow, personal_table
+    from tacit.rewards.contract import Personal
 
     terminal.require_free(options.out, "reward.json")
     start = time.perf_counter()
@@ -503,7 +502,9 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         print(f"tacit: {warning}", file=sys.stderr)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     people = []
-    if test is not None and isinstance(reward, PersonalReward):
+    if test is not None and isinstance(reward, Personal):
+        from tacit.rewards.people.table import narrow, personal_table
+
         people = personal_table(reward, test, resamples=options.resamples, seed=options.seed)
     result = {
         **metrics,
@@ -558,7 +559,7 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
         File, folder or hub:owner/name of evidence; rows with `prompt` and `completion` are enough.
     """
     from tacit.evidence.write import row_writer
-    from tacit.rewards.people.personal import marked_rows
+    from tacit.rewards.people.choices import marked_rows
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
@@ -603,7 +604,7 @@ def audit(
     loaded, choices = options.load_own(reward, options.cache)
     evidence = options.read(data)
     if choices:
-        from tacit.rewards.people.personal import leave_out
+        from tacit.rewards.people.choices import leave_out
 
         evidence = leave_out(evidence, choices)
     metrics = evaluate(loaded, evidence, resamples=options.resamples, seed=options.seed)

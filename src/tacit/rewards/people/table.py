@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tacit.errors import TacitError
 from tacit.evidence.records import Record
+from tacit.rewards.contract import Personal
 from tacit.rewards.people.adapting import Adapting, Fixed, Logistic, person_metrics, query_odds
 from tacit.rewards.people.crowd import UNKNOWN, Crowd, Episodes, read_crowd
 from tacit.rewards.people.decomposed import Decomposed, DecomposedOptions, decompose
@@ -72,17 +73,19 @@ def rows_of(
 
 
 def personal_table(
-    reward: PersonalReward,
+    reward: Personal,
     evidence: Iterable[Record],
     *,
     shots: Sequence[int] = SHOTS,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of `reward` and all controls for each number of shots that enough people have; none where nobody is named.
+    """Rows of `reward` and all controls for each number of shots that enough people have.
 
-    `evidence` holds comparisons that the reward was not fitted on. Random heads are scaled on it, without its labels.
+    None where nobody is named, nor for a reward that adapts in a way of its own (no `PersonalReward`). `evidence` holds comparisons that the reward was not fitted on. Random heads are scaled on it, without its labels.
     """
+    if not isinstance(reward, PersonalReward):
+        return []
     crowd = read_crowd(evidence, reward.encoder, reward.cache, standardise=reward.standardise)
     if bool((crowd.person == UNKNOWN).all()):
         return []
