@@ -82,7 +82,8 @@ def personal_table(
 ) -> list[dict[str, Any]]:
     """Rows of `reward` and all controls for each number of shots that enough people have.
 
-    None where nobody is named, nor for a reward that adapts in a way of its own (no `PersonalReward`). `evidence` holds comparisons that the reward was not fitted on. Random heads are scaled on it, without its labels.
+    None where nobody is named, nor for a reward that adapts in a way of its own (no `PersonalReward`). `evidence` holds
+    comparisons that the reward was not fitted on. Random heads are scaled on it, without its labels.
     """
     if not isinstance(reward, PersonalReward):
         return []
