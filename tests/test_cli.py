@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tacit import cli
+from tacit import options
 from tacit.cli import main
 
 METRICS = ("accuracy", "accuracy_ci", "length_accuracy", "spearman", "nll", "ece", "n_train", "n_test", "seconds")
@@ -130,8 +130,8 @@ def test_the_options_of_fit_are_those_of_the_library() -> None:
     from tacit.rewards.options import FitOptions
 
     defaults = {field.name: field.default for field in fields(FitOptions)}
-    assert set(cli.FIT_OPTIONS) == set(defaults)
-    assert {name: cli.FitOptions.model_fields[name].default for name in cli.FIT_OPTIONS} == defaults
+    assert set(options.FIT_OPTIONS) == set(defaults)
+    assert {name: options.FitOptions.model_fields[name].default for name in options.FIT_OPTIONS} == defaults
 
 
 # --- score, audit, select ---------------------------------------------------------------------------------------------
