@@ -1,0 +1,1 @@
+"""Language models that answer: sampling, and the log-probabilities that tuning needs."""
