@@ -70,8 +70,8 @@ class Rollout(Responses):
 
     logprobs: Tensor = field(kw_only=True)
     """(B, T) float32: log softmax(logits / temperature) of each sampled token *before* top_k, top_p and min_p cut the
-    distribution; equal to `TrainablePolicy.logprobs` at the same temperature. 0 where `mask` is False. For temperature 0
-    that of temperature 1."""
+    distribution; equal to `TrainablePolicy.logprobs` at the same temperature. 0 where `mask` is False. For temperature
+    0 that of temperature 1."""
     ended: Tensor = field(kw_only=True)
     """(B,) bool: an end token or stop text was reached, so that the response was not cut at max_new_tokens."""
     texts: list[str] = field(kw_only=True)
@@ -88,7 +88,7 @@ class TrainablePolicy(Policy, Protocol):
     """Its transformers tokenizer; the end token is never the padding that the mask hides."""
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Prompts as the model reads them: the chat template where there is one, the begin token where the model has it."""
+        """Prompts as the model reads them: the chat template and the begin token where there are such."""
         ...
 
     def encode_completions(self, completions: Sequence[Any], *, end: bool = True) -> list[list[int]]:
