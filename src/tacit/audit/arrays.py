@@ -87,6 +87,8 @@ class Pairs:
     target: Array
     """What people said of each item: rows (item, group within which to rank, value)."""
     against: str
+    first: Array | None = None
+    """(n,) 1 where a was shown first, 0 where b was, nan where nobody noted it; None for other kinds of evidence."""
 
     def forecast(self, reward: Reward, scores: Array) -> Array:
         """Log-odds (n,) that a is preferred to b: differences of `scores` (items,), or, of a reward that looks at two
@@ -122,17 +124,18 @@ def read_pairs(evidence: Iterable[Record]) -> Pairs:
             second_prompt = record.prompt if record.rejected_prompt is None else record.rejected_prompt
             better, worse = items.add(record.prompt, record.chosen), items.add(second_prompt, record.rejected)
             truth = (_number(extra.get("gold_chosen")), _number(extra.get("gold_rejected")))
-            rows.append((better, worse, record.tie, record.weight, items.annotator(record, number), *truth))
+            first = np.nan if record.chosen_first is None else float(record.chosen_first)
+            rows.append((better, worse, record.tie, record.weight, items.annotator(record, number), *truth, first))
         elif isinstance(record, Ranking):
             found = [items.add(record.prompt, completion) for completion in record.completions]
             person = items.annotator(record, number)
             ranked.extend((i, number, -float(rank)) for i, rank in zip(found, record.ranks, strict=True))
             for (i, rank_i), (j, rank_j) in combinations(zip(found, record.ranks, strict=True), 2):
                 better, worse = (i, j) if rank_i <= rank_j else (j, i)
-                rows.append((better, worse, rank_i == rank_j, 1.0, person, np.nan, np.nan))
-    table = np.array(rows, dtype=np.float64).reshape(-1, 7)
+                rows.append((better, worse, rank_i == rank_j, 1.0, person, np.nan, np.nan, np.nan))
+    table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     a, b = table[:, 0].astype(np.intp), table[:, 1].astype(np.intp)
-    gold = table[:, 5:]
+    gold = table[:, 5:7]
     prompt_of = np.array(items.prompt_of, dtype=np.intp)
     if ranked:
         listed = np.array(ranked, dtype=np.float64)
@@ -148,7 +151,8 @@ def read_pairs(evidence: Iterable[Record]) -> Pairs:
             item, value = item_means(both, np.r_[won, 1 - won], np.r_[table[:, 3], table[:, 3]])
             against = "win_share"
         group = prompt_of[item]
-    return Pairs(items, a, b, table[:, 2], table[:, 3], table[:, 4].astype(np.intp), gold, item, group, value, against)
+    who, first = table[:, 4].astype(np.intp), None if ranked else table[:, 7]
+    return Pairs(items, a, b, table[:, 2], table[:, 3], who, gold, item, group, value, against, first)
 
 
 def pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:

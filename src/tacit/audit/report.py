@@ -14,6 +14,7 @@ from tacit.audit.biases import biases
 from tacit.audit.controls import controls
 from tacit.audit.counterfactuals import counterfactuals
 from tacit.audit.optimised import over_optimisation
+from tacit.audit.position import position
 from tacit.audit.quality import learning_curve, right_and_sure
 from tacit.audit.rows import rows_to_look_at
 from tacit.audit.sections import Finding, Section
@@ -91,6 +92,7 @@ def audit(
         right_and_sure,
         controls,
         biases,
+        position,
         counterfactuals,
         over_optimisation,
         slices,

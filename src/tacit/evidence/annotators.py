@@ -145,7 +145,8 @@ def comparisons(
 ) -> list[Comparison]:
     """Votes (n,) on (first, second), 1 for the first, 0 for the second, 0.5 for a tie, as comparison records.
 
-    With `people`, one for each vote, each record carries their `name` (where there is one) and their group.
+    `chosen_first` says which was shown first; of a tie `chosen` is the first. With `people`, one for each vote, each
+    record carries their `name` (where there is one) and their group.
     """
     voters = [None] * len(prompts) if people is None else people
     return [
@@ -154,6 +155,7 @@ def comparisons(
             chosen=a if vote >= 0.5 else b,
             rejected=b if vote >= 0.5 else a,
             tie=vote == 0.5,
+            chosen_first=vote >= 0.5,
             annotator=(person.name or None) if person else None,
             group=str(person.group) if person else None,
         )

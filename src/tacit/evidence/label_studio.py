@@ -42,7 +42,13 @@ def comparisons(row: Row) -> Rows:
         if not _cancelled(beside) and (chosen := _selected(value)):
             left, right, kept = _answers(row["data"], "data", beside["to_name"])
             records.append(
-                pair_of({**kept, **_kept(row, beside)}, left, right, verdict_of(chosen, "left", "right", "data"))
+                pair_of(
+                    {**kept, **_kept(row, beside)},
+                    left,
+                    right,
+                    verdict_of(chosen, "left", "right", "data"),
+                    shown=True,
+                )
             )
     return records
 
@@ -72,7 +78,7 @@ def flat_comparison(row: Row) -> Rows:
     if not column:
         return []
     left, right, kept = _answers(without(row, column), None)
-    return [pair_of(kept, left, right, verdict_of(chosen, "left", "right", column))]
+    return [pair_of(kept, left, right, verdict_of(chosen, "left", "right", column), shown=True)]
 
 
 def chosen_side(row: Row) -> tuple[str, str] | None:

@@ -28,6 +28,8 @@ SIDES = (
     ("answer1", "answer2"),
     ("output_1", "output_2"),
 )
+SHOWN = ("left", "conversation_a")
+"""First columns of `SIDES` whose names say where an answer stood; others may name two systems shown in any order."""
 _VERDICTS = ("winner", "preference", "preferred", "vote", "choice")
 ALIASES = {
     "prompt": ("instruction", "question", "query", "input", "context"),
@@ -144,10 +146,14 @@ def verdict_of(value: Any, left: str, right: str, column: str) -> float:
     raise Misfit("the verdict names no side", f"Write `{left}`, `{right}` or `tie`", column, value=value)
 
 
-def pair_of(kept: Mapping[str, Any], left: Any, right: Any, verdict: float) -> dict[str, Any]:
-    """A comparison of two answers from `verdict_of`; a tie keeps the left one as chosen."""
+def pair_of(kept: Mapping[str, Any], left: Any, right: Any, verdict: float, *, shown: bool = False) -> dict[str, Any]:
+    """A comparison of two answers from `verdict_of`; a tie keeps the left one as chosen.
+
+    With `shown` the left one stood left (or first) before the person, and `chosen_first` keeps whether it was chosen.
+    """
     chosen, rejected = (left, right) if verdict >= 0.5 else (right, left)
-    return {**kept, "chosen": chosen, "rejected": rejected, "tie": verdict == 0.5}
+    first = {"chosen_first": verdict >= 0.5} if shown and kept.get("chosen_first") is None else {}
+    return {**kept, "chosen": chosen, "rejected": rejected, "tie": verdict == 0.5, **first}
 
 
 def two_sided(row: Row) -> Rows:
@@ -160,8 +166,8 @@ def two_sided(row: Row) -> Rows:
     verdict = verdict_of(row[column], left, right, column)
     kept = _annotator(with_prompt(without(row, left, right)))
     if left.startswith("conversation"):
-        return implicit_prompt(pair_of(kept, row[left], row[right], verdict))
-    return [pair_of(kept, row[left], row[right], verdict)]
+        return implicit_prompt(pair_of(kept, row[left], row[right], verdict, shown=True))
+    return [pair_of(kept, row[left], row[right], verdict, shown=left in SHOWN)]
 
 
 def _annotator(row: dict[str, Any]) -> dict[str, Any]:

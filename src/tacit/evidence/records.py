@@ -51,6 +51,8 @@ class Comparison(Record):
     group: Identifier | None = None
     rejected_prompt: Text | None = None
     """The prompt of `rejected` where it differs: a cross-prompt comparison."""
+    chosen_first: bool | None = None
+    """Whether `chosen` was shown first (or left, or on top), where it was noted: what position bias is measured by."""
 
 
 class Demonstration(Record):

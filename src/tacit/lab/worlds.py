@@ -131,6 +131,7 @@ class World:
                 "rejected": texts[1 - best],
                 "gold_chosen": golds[best],
                 "gold_rejected": golds[1 - best],
+                "chosen_first": best == 0,
             }
             if vote == 0.5:
                 row["tie"] = True

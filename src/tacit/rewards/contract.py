@@ -94,6 +94,17 @@ class Comparing(Protocol):
 
 
 @runtime_checkable
+class BothOrders(Protocol):
+    """A reward that asks somebody who is shown two completions at once, and asks in either order."""
+
+    def both_orders(
+        self, prompts: Sequence[Prompt], first: Sequence[Completion], second: Sequence[Completion]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds (n,) for the side shown as A, with the first completion as A, and with the second one as A."""
+        ...
+
+
+@runtime_checkable
 class Detailed(Protocol):
     """A reward whose score has parts, or company, worth seeing beside it."""
 
