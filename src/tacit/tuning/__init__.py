@@ -1,0 +1,1 @@
+"""Tuning: a reward into the weights of a policy."""
