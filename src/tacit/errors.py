@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 _ABSENT: Any = object()
@@ -60,6 +61,11 @@ class MissingExtra(TacitError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the extra `{extra}`. Install it with: pip install 'tacit[{extra}]'")
+
+
+def extra_installed(*modules: str) -> bool:
+    """Whether these top-level modules can be imported, without importing them."""
+    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 def _shorten(value: Any, limit: int = 80) -> str:

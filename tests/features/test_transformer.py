@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tacit.errors import FeatureError, MissingExtra
-from tacit.features import checkpoint as checkpoint_module
+from tacit.errors import FeatureError, MissingExtra, extra_installed
 from tacit.features import encoder_from_config, load_encoder
-from tacit.features import encoders as encoders_module
 from tacit.features import transformer as transformer_module
-from tacit.features.checkpoint import batches
 from tacit.features.transformer import TransformerEncoder, minilm_installed
+from tacit.models import checkpoint as checkpoint_module
+from tacit.models.checkpoint import batches
 
 pytest.importorskip("transformers")
 
@@ -228,7 +227,7 @@ def test_a_missing_extra_is_named(monkeypatch) -> None:
     with pytest.raises(MissingExtra, match=r"tacit\[hf\]"):
         load_encoder("hf:anywhere")
     assert load_encoder("auto").name == "hashed"
-    assert not encoders_module.extra_installed("json", "no_such_module")
+    assert not extra_installed("json", "no_such_module")
 
 
 needs_minilm = pytest.mark.skipif(not minilm_installed(), reason="the extra `minilm` is not installed")

@@ -13,7 +13,7 @@ import pytest
 import tacit
 from tacit.conversation import render
 from tacit.errors import ArtefactError, FeatureError, TacitError
-from tacit.features import checkpoint as checkpoint_module
+from tacit.models import checkpoint as checkpoint_module
 from tacit.rewards.chat import TextRule, blocks_template, chat_parts
 from tacit.rewards.check import EXAMPLES, check_reward
 from tacit.rewards.language_model import LanguageModelReward, logits_BL

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tacit.errors import MissingExtra
-from tacit.features.encoders import extra_installed, load_encoder
+from tacit.errors import MissingExtra, extra_installed
+from tacit.features.encoders import load_encoder
 from tacit.features.transformer import TransformerEncoder
 
 _WORDS = """

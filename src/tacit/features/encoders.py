@@ -14,7 +14,6 @@ Transformer names take options after a question mark: `pool=last|mean`, `max_len
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
@@ -105,11 +104,6 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
             f"expected {stored}), so scores would drift. Restore the model it was fitted with, or fit again"
         )
     return encoder
-
-
-def extra_installed(*modules: str) -> bool:
-    """Whether these top-level modules can be imported, without importing them."""
-    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 def _options(name: str, query: str) -> dict[str, Any]:

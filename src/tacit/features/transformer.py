@@ -7,7 +7,7 @@ after another, each divided by its own length: what the last layer was trained t
 (Tenney, Das & Pavlick 2019, arXiv 1905.05950).
 
 The text is `conversation.join(prompt, completion)`; no chat template is applied, because conversations are rendered
-already. `tacit.features.checkpoint` says what is kept of a text that is too long, and how batches are made; batches do
+already. `tacit.models.checkpoint` says what is kept of a text that is too long, and how batches are made; batches do
 not show in the vectors beyond rounding (1e-6 in float32).
 """
 
@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from tacit import conversation
-from tacit.errors import FeatureError, MissingExtra
-from tacit.features.checkpoint import (
+from tacit.errors import FeatureError, MissingExtra, extra_installed
+from tacit.features.encoders import Text
+from tacit.models.checkpoint import (
     batches,
     content_digest,
     default_max_length,
@@ -39,7 +40,6 @@ from tacit.features.checkpoint import (
     token_ids,
     tokens_per_batch,
 )
-from tacit.features.encoders import Text, extra_installed
 
 VERSION = 1
 """Part of the fingerprint: raised whenever this file would give other vectors for the same model."""

@@ -7,7 +7,7 @@
 | `chat` | the tokenizer's chat template over the messages | those that the template writes |
 
 With `eos` the text ends with the tokenizer's EOS exactly once. A text longer than `max_length` tokens loses the
-beginning of its prompt (`tacit.features.checkpoint`); a BOS that opens it, what closes the last message and EOS stay.
+beginning of its prompt (`tacit.models.checkpoint`); a BOS that opens it, what closes the last message and EOS stay.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from tacit.conversation import Completion, Message, Prompt, completion_text, content_text, prompt_text
+from tacit.conversation import Completion, Prompt, completion_text, prompt_text
 from tacit.errors import TacitError
-from tacit.features.checkpoint import Parts, joined, token_ids
+from tacit.models.checkpoint import Parts, joined, token_ids
+from tacit.models.templates import messages_of, rendered
 
 Template = Literal["plain", "concatenated", "chat"]
 
@@ -73,14 +74,6 @@ def default_rule(wrapper: Any, max_length: int, stated: Mapping[str, Any] | None
     return TextRule("plain", wrapper.eos_token_id is not None, max_length)
 
 
-def messages_of(prompt: Prompt, completion: Completion | None = None) -> list[Message]:
-    """An exchange as messages with text contents: a string is one message of the user, or of the assistant."""
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    said = [] if completion is None else completion
-    said = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
-    return [{**message, "content": content_text(message.get("content"))} for message in [*asked, *said]]
-
-
 def chat_parts(wrapper: Any, prompt: Prompt, completion: Completion) -> Parts:
     """The exchange by the tokenizer's chat template.
 
@@ -101,19 +94,6 @@ def _common(first: str, second: str) -> int:
     """Length of the longest common beginning."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
-def rendered(wrapper: Any, messages: Sequence[Message], **options: Any) -> str:
-    """The chat template's text; raises `TacitError` where the tokenizer has none, or the template refuses."""
-    if not wrapper.chat_template:
-        raise TacitError("this tokenizer has no chat template. Use template: plain, or concatenated")
-    try:
-        return str(wrapper.apply_chat_template(list(messages), tokenize=False, **options))
-    except Exception as error:  # a template may raise what it likes
-        roles = ", ".join(str(message.get("role")) for message in messages)
-        raise TacitError(
-            f"the tokenizer's chat template refuses a conversation of roles {roles} ({error}). Use template: plain"
-        ) from error
 
 
 def blocks_template(lead: str = "", trail: str = "") -> str:

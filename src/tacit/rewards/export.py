@@ -27,9 +27,8 @@ from torch import Tensor
 
 from tacit.artefacts import atomic_directory
 from tacit.conversation import RENDERING
-from tacit.errors import ArtefactError, MissingExtra, TacitError
-from tacit.features.checkpoint import load_tokenizer, load_weights, quietly
-from tacit.features.encoders import extra_installed
+from tacit.errors import ArtefactError, MissingExtra, TacitError, extra_installed
+from tacit.models.checkpoint import load_tokenizer, load_weights, quietly
 from tacit.rewards.chat import blocks_template
 from tacit.rewards.check import EXAMPLES
 from tacit.rewards.contract import Reward

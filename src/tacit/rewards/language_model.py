@@ -25,8 +25,8 @@ import numpy as np
 from torch import Tensor
 
 from tacit.conversation import RENDERING, Completion, Prompt
-from tacit.errors import ArtefactError, MissingExtra, TacitError
-from tacit.features.checkpoint import (
+from tacit.errors import ArtefactError, MissingExtra, TacitError, extra_installed
+from tacit.models.checkpoint import (
     SETTINGS,
     batches,
     content_digest,
@@ -38,7 +38,6 @@ from tacit.features.checkpoint import (
     right_padded,
     tokens_per_batch,
 )
-from tacit.features.encoders import extra_installed
 from tacit.rewards.chat import TextRule, default_rule
 from tacit.rewards.saving import open_reward, save_reward
 

@@ -16,8 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from tacit.errors import MissingExtra
-from tacit.features.encoders import extra_installed
+from tacit.errors import MissingExtra, extra_installed
 from tacit.rewards.judge.calls import Call, Reply
 from tacit.rewards.judge.questions import Messages, as_text, label_logprobs
 from tacit.rewards.judge.settings import JudgeError, JudgeSettings

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from tacit.errors import MissingExtra
-from tacit.features.checkpoint import (
+from tacit.errors import MissingExtra, extra_installed
+from tacit.models.checkpoint import (
     batches,
     content_digest,
     default_max_length,
@@ -28,8 +28,7 @@ from tacit.features.checkpoint import (
     right_padded,
     tokens_per_batch,
 )
-from tacit.features.encoders import extra_installed
-from tacit.rewards.chat import rendered
+from tacit.models.templates import rendered
 from tacit.rewards.judge.calls import Call, Reply
 from tacit.rewards.judge.questions import FLOOR, Messages, as_text, label_of
 from tacit.rewards.judge.settings import JudgeError, JudgeSettings
