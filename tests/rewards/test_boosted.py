@@ -95,6 +95,7 @@ def test_the_contract_holds_and_trees_are_saved_as_text(tmp_path):
     reward.save(tmp_path / "r")
     assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
         "README.md",
+        "origin.safetensors",
         "reward.json",
         "trees.0.txt",
         "trees.1.txt",

@@ -66,7 +66,12 @@ def test_save_and_load_keep_scores_and_card(reward, tmp_path):
     reward.save(tmp_path / "r")
     again = tacit.load(tmp_path / "r")
     np.testing.assert_array_equal(again.score(["p"], ["a reply"]), reward.score(["p"], ["a reply"]))
-    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["README.md", "head.safetensors", "reward.json"]
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "README.md",
+        "head.safetensors",
+        "origin.safetensors",
+        "reward.json",
+    ]
     assert "comparison" in (tmp_path / "r" / "README.md").read_text()
     reward.save(tmp_path / "r")
     assert [p.name for p in tmp_path.iterdir()] == ["r"]

@@ -124,8 +124,8 @@ def read_pairs(evidence: Iterable[Record]) -> Pairs:
             second_prompt = record.prompt if record.rejected_prompt is None else record.rejected_prompt
             better, worse = items.add(record.prompt, record.chosen), items.add(second_prompt, record.rejected)
             truth = (_number(extra.get("gold_chosen")), _number(extra.get("gold_rejected")))
-            first = np.nan if record.chosen_first is None else float(record.chosen_first)
-            rows.append((better, worse, record.tie, record.weight, items.annotator(record, number), *truth, first))
+            shown = np.nan if record.chosen_first is None else float(record.chosen_first)
+            rows.append((better, worse, record.tie, record.weight, items.annotator(record, number), *truth, shown))
         elif isinstance(record, Ranking):
             found = [items.add(record.prompt, completion) for completion in record.completions]
             person = items.annotator(record, number)

@@ -42,8 +42,9 @@ from tacit.rewards.heads import Parameters, Standardiser, by_output
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets, bradley_terry
 from tacit.rewards.options import FitOptions
+from tacit.rewards.origin import Origin
 from tacit.rewards.ridge import RIDGES, Folds, choose_ridge
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
 from tacit.rewards.several import fit_several, shared_options, targets_of
 
 _ONE = 0.5413
@@ -96,6 +97,8 @@ class AttributeReward:
     name: str = "attributes"
     report: dict[str, Any] = field(default_factory=dict)
     cache: Path | None = None
+    origin: Origin | None = None
+    """Small statistics of the features it was fitted on."""
 
     @property
     def members(self) -> int:
@@ -151,6 +154,7 @@ class AttributeReward:
             | {"gate": None if self.gate is None else self.gate.factor},
             tensors=tensors,
             report=self.report,
+            origin=self.origin,
             meaning=f"Scores are the sum of {terms}."
             if self.gate is None
             else f"Scores are log-odds: a mixture, by the prompt, of {terms}.",
@@ -173,6 +177,7 @@ class AttributeReward:
             manifest["name"],
             manifest["report"],
             None if cache is None else Path(cache),
+            read_origin(folder),
         )
 
 
@@ -216,6 +221,7 @@ def fit(
     )
     if compared is not None:
         reward.gate, report["gate"] = _fit_gate(reward, compared, store, chosen)
+    reward.origin = Origin.of_examples(features, examples, seed=chosen.seed)
     reward.report = {
         "kind": "rating" if compared is None else "comparison",
         "objective": "attributes",

@@ -30,8 +30,9 @@ from tacit.rewards.encoding import encode
 from tacit.rewards.examples import Examples, bootstrap_weights, collect
 from tacit.rewards.fitting import check_features
 from tacit.rewards.objectives import OBJECTIVES
+from tacit.rewards.origin import Origin
 from tacit.rewards.perceptron import validation_split
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
 from tacit.rewards.several import targets_of
 from tacit.rewards.temperature import temperature_of
 
@@ -83,6 +84,8 @@ class BoostedReward:
     name: str = "boosted"
     report: dict[str, Any] = field(default_factory=dict)
     cache: Path | None = None
+    origin: Origin | None = None
+    """Small statistics of the features it was fitted on."""
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32."""
@@ -110,6 +113,7 @@ class BoostedReward:
             config=encoder_config(self.encoder) | {"members": len(self.trees), "temperature": self.temperature},
             texts={_file(k): trees.model_to_string() for k, trees in enumerate(self.trees)},
             report=self.report,
+            origin=self.origin,
             meaning=odds if self.report.get("kind") == "comparison" else "Higher is better.",
         )
 
@@ -131,6 +135,7 @@ class BoostedReward:
             manifest["name"],
             manifest["report"],
             None if cache is None else Path(cache),
+            read_origin(folder),
         )
 
 
@@ -174,6 +179,7 @@ def fit(
     reward.temperature = temperature_of(raw, said, weight, OBJECTIVES[objective])
     if examples.kind == "comparison":
         report["order_consistency"] = _order_consistency(raw[0].numpy(), examples.take(held.numpy()))
+    reward.origin = Origin.of_examples(features, examples, seed=chosen.seed)
     reward.report = {
         "kind": examples.kind,
         "objective": objective,

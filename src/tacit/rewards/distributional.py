@@ -37,7 +37,8 @@ from tacit.rewards.examples import Examples, collect
 from tacit.rewards.heads import Parameters, by_output
 from tacit.rewards.objectives import OBJECTIVES, Objective, Targets
 from tacit.rewards.options import FitOptions
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.origin import Origin
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
 from tacit.rewards.several import SeveralFit, fit_several, shared_options, targets_of
 from tacit.rewards.temperature import temperature_of
 
@@ -63,6 +64,8 @@ class DistributionalReward:
     name: str = "distributional"
     report: dict[str, Any] = field(default_factory=dict)
     cache: Path | None = None
+    origin: Origin | None = None
+    """Small statistics of the features it was fitted on."""
 
     def __post_init__(self) -> None:
         self.family = family(self.family_name, self.outputs)
@@ -131,6 +134,7 @@ class DistributionalReward:
             | {"scale": self.scale, "risk": self.risk},
             tensors=self.parameters,
             report=self.report,
+            origin=self.origin,
             meaning="Scores are means of what different people would give, in log-odds as near as can be."
             if self.risk is None
             else f"Scores are quantile {self.risk} of what different people would give: low where people differ.",
@@ -150,6 +154,7 @@ class DistributionalReward:
             manifest["name"],
             manifest["report"],
             None if cache is None else Path(cache),
+            read_origin(folder),
         )
 
 
@@ -211,6 +216,7 @@ def fit(
     )
     _centre(reward, features)
     mean, sd = described.moments(reward._outputs(features))
+    reward.origin = Origin.of_examples(features, examples, seed=chosen.seed)
     reward.report = {
         "kind": "comparison",
         "objective": objective.name,

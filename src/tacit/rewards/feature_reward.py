@@ -23,8 +23,9 @@ from tacit.rewards.heads import Parameters
 from tacit.rewards.laplace import Posterior
 from tacit.rewards.objectives import objective_for
 from tacit.rewards.options import FitOptions
+from tacit.rewards.origin import Origin
 from tacit.rewards.robust import robust_objective
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
 
 
 @dataclass(eq=False)
@@ -44,6 +45,8 @@ class FeatureReward:
     """Folder of encoded texts, shared with the fit; None encodes what is asked and keeps nothing."""
     posterior: Posterior | None = None
     """Of the last layer, where the fit was asked for it (`laplace`)."""
+    origin: Origin | None = None
+    """Small statistics of the features it was fitted on; None where they are not known."""
 
     @property
     def members(self) -> int:
@@ -115,6 +118,7 @@ class FeatureReward:
             config=encoder_config(self.encoder) | {"members": self.members},
             tensors=self.parameters | (self.posterior.tensors() if self.posterior else {}),
             report=self.report,
+            origin=self.origin,
             meaning=odds if self.report.get("kind") in ("comparison", "ranking") else "Higher is better.",
         )
 
@@ -136,7 +140,7 @@ class FeatureReward:
                 f"{encoder.dim}. Fit the reward again"
             )
         where = None if cache is None else Path(cache)
-        return cls(encoder, parameters, manifest["name"], manifest["report"], where, posterior)
+        return cls(encoder, parameters, manifest["name"], manifest["report"], where, posterior, read_origin(folder))
 
 
 def fit(
@@ -180,7 +184,8 @@ def fit(
     if across := _across_prompts(examples):
         report["warnings"] = [WARNING.format(share=across)]
     where = None if cache is None else Path(cache)
-    return FeatureReward(encoder, fitted.parameters, name, report, where, fitted.posterior)
+    origin = Origin.of_examples(features, examples.take(said), seed=chosen.seed)
+    return FeatureReward(encoder, fitted.parameters, name, report, where, fitted.posterior, origin)
 
 
 def _require_prompts(examples: Examples, options: FitOptions, source: str) -> None:

@@ -41,7 +41,8 @@ from tacit.rewards.examples import Examples, collect
 from tacit.rewards.heads import Parameters, by_output
 from tacit.rewards.objectives import OBJECTIVES, Objective, Targets, bradley_terry
 from tacit.rewards.options import FitOptions
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.origin import Origin
+from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
 from tacit.rewards.several import SeveralFit, fit_several, shared_options, targets_of
 from tacit.rewards.temperature import temperature_of
 
@@ -104,6 +105,8 @@ class PairwiseReward:
     name: str = "pairwise"
     report: dict[str, Any] = field(default_factory=dict)
     cache: Path | None = None
+    origin: Origin | None = None
+    """Small statistics of the features it was fitted on."""
 
     @property
     def outputs(self) -> int:
@@ -175,6 +178,7 @@ class PairwiseReward:
             tensors=self.parameters | {"reference": self.reference},
             texts={"references.jsonl": lines},
             report=self.report,
+            origin=self.origin,
             meaning="Scores are log-odds of winning against a random completion of references.jsonl. "
             "To know which of two is preferred, use `compare`: preferences may go in circles.",
         )
@@ -195,6 +199,7 @@ class PairwiseReward:
             manifest["name"],
             manifest["report"],
             None if cache is None else Path(cache),
+            read_origin(folder),
         )
 
 
@@ -246,6 +251,7 @@ def fit(
     reward.reference = reward._outputs(features[sample])
     reward.references = [list(examples.texts[i]) for i in sample]
     known = _cycles(reward.reference[:, : cycles.MOST], 0.0)
+    reward.origin = Origin.of_examples(features, examples, seed=chosen.seed)
     reward.report = {
         "kind": "comparison",
         "objective": "pairwise",

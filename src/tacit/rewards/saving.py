@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tacit.features import Encoder
+    from tacit.rewards.origin import Origin
 
 TENSORS = "head.safetensors"
+ORIGIN = "origin.safetensors"
 
 
 class Part(Protocol):
@@ -36,13 +38,14 @@ def save_reward(
     texts: Mapping[str, str] | None = None,
     parts: Mapping[str, Part] | None = None,
     report: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
     meaning: str = "Higher is better.",
 ) -> None:
     """Write a reward of type `kind` atomically; a former reward there is replaced.
 
     `config` is what its `load` needs beside the tensors, `texts` are further files by name (LightGBM's trees, say),
-    `parts` what else saves itself, in folders inside, and `meaning` says on the model card what a score is. Raises
-    `ArtefactError` where the folder holds anything else.
+    `parts` what else saves itself, in folders inside, `origin` small statistics of the features it was fitted on, and
+    `meaning` says on the model card what a score is. Raises `ArtefactError` where the folder holds anything else.
     """
     from safetensors.torch import save_file
 
@@ -60,6 +63,8 @@ def save_reward(
     with atomic_directory(target) as temporary:
         if tensors is not None:
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary / TENSORS)
+        if origin is not None:
+            save_file(origin.tensors(), temporary / ORIGIN)
         for file, text in (texts or {}).items():
             (temporary / file).write_text(text, "utf-8")
         for place, part in (parts or {}).items():
@@ -81,9 +86,29 @@ def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
         raise ArtefactError(
             f"{folder} renders text by rule {manifest.get('rendering')!r}, this tacit by {RENDERING!r}. Fit it again"
         )
-    path = Path(folder) / TENSORS
+    return manifest, _read_tensors(Path(folder) / TENSORS)
+
+
+def read_origin(folder: str | Path) -> Origin | None:
+    """What a saved reward remembers of the features it was fitted on; None for folders written before it did.
+
+    Raises `ArtefactError` where the file is damaged.
+    """
+    from tacit.rewards.origin import Origin
+
+    tensors = _read_tensors(Path(folder) / ORIGIN)
+    if not tensors:
+        return None
+    try:
+        return Origin.of_tensors(tensors)
+    except KeyError as error:
+        raise ArtefactError(f"{Path(folder) / ORIGIN} is damaged (lacks {error}). Fit the reward again") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, none where there is no such file."""
     if not path.exists():
-        return manifest, {}
+        return {}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -94,7 +119,7 @@ def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ArtefactError(f"{path} is damaged (`{name}` is not finite). Fit the reward again")
-    return manifest, tensors
+    return tensors
 
 
 def encoder_config(encoder: Encoder) -> dict[str, Any]:

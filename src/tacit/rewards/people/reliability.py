@@ -32,6 +32,7 @@ from tacit.evidence.records import Record
 from tacit.features import Encoder, load_encoder
 from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.linear import gram_factor
+from tacit.rewards.origin import Origin
 from tacit.rewards.people.adapting import linear_head
 from tacit.rewards.people.crowd import Crowd, pooled_head, read_crowd
 from tacit.rewards.people.personal import known_options
@@ -349,4 +350,6 @@ def fit(
         "seconds": time.perf_counter() - start,
     }
     parameters = crowd.standardise.fold(linear_head(found.head[None] / temperature))
-    return FeatureReward(encoder, parameters, name, report, None if cache is None else Path(cache))
+    raw = (crowd.features * crowd.standardise.scale + crowd.standardise.mean).numpy()
+    origin = Origin.of_examples(raw, crowd.examples, seed=chosen.seed)
+    return FeatureReward(encoder, parameters, name, report, None if cache is None else Path(cache), origin=origin)
