@@ -1,0 +1,58 @@
+"""What a policy is worth on held-out prompts: reward and KL of fresh samples, the same draws each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from tacit.conversation import Prompt
+from tacit.policies.contract import TrainablePolicy
+from tacit.rewards.contract import Reward
+from tacit.tuning.processes import Processes
+from tacit.tuning.sampling import SamplingOptions, score, scores_of
+
+
+@dataclass
+class Evaluation:
+    """Calling it samples `n` responses to each prompt and gives means over all.
+
+    `eval_reward`, `eval_reward_std` (over responses), `eval_kl` (nats of a response, the sum of log pi - log pi_ref
+    over its tokens), `eval_length` (tokens) and `eval_ended` (share of responses that were not cut).
+    """
+
+    policy: TrainablePolicy
+    prompts: Sequence[Prompt]
+    options: SamplingOptions
+    reward: Reward | None = None
+    measure_kl: bool = True
+    n: int = 1
+    seed: int = 20_011
+    processes: Processes = field(default_factory=Processes)
+
+    def __call__(self) -> dict[str, float]:
+        """The metrics, over all processes."""
+        share = self.processes.share(range(len(self.prompts)))
+        prompts = [self.prompts[i] for i in share]
+        sums = torch.zeros(7, dtype=torch.float64)
+        if prompts:
+            rollout = self.policy.rollout(prompts, self.n, self.options.sampling(self.seed + self.processes.rank))
+            lengths = rollout.mask.sum(1)
+            sums[0], sums[1], sums[2] = len(lengths), float(lengths.sum()), float(rollout.ended.sum())
+            if self.reward is not None:
+                repeated = [prompt for prompt in prompts for _ in range(self.n)]
+                scores = torch.from_numpy(score(self.reward, repeated, rollout.texts)).double()
+                sums[3], sums[4] = scores.sum(), scores.square().sum()
+            if self.measure_kl:
+                temperature = self.options.temperature
+                old = scores_of(self.policy.reference(), rollout, self.options.batch, temperature=temperature)
+                sums[5] = float(((rollout.logprobs - old.logprobs) * rollout.mask).sum())
+        rows, tokens, ended, total, squares, kl, _ = (float(one) for one in self.processes.sum(sums))
+        found = {"eval_length": tokens / rows, "eval_ended": ended / rows}
+        if self.reward is not None:
+            mean = total / rows
+            found |= {"eval_reward": mean, "eval_reward_std": max(squares / rows - mean**2, 0.0) ** 0.5}
+        if self.measure_kl:
+            found["eval_kl"] = kl / rows
+        return found
