@@ -93,3 +93,8 @@ def test_pairs_within_draws_pairs_evenly_past_the_limit():
     _, counts = np.unique(np.minimum(a, b) * 9 + np.maximum(a, b), return_counts=True)
     assert len(counts) == 18
     assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_quarters_are_of_equal_size_whatever_the_ties():
+    assert ranking.quarters([4, 1, 3, 2]).tolist() == [3, 0, 2, 1]
+    assert np.bincount(ranking.quarters(np.zeros(10))).tolist() == [3, 2, 3, 2]

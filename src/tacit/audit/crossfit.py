@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tacit.audit.bootstrap import Array, Index
+from tacit.errors import TacitError
 from tacit.rewards.examples import bootstrap_weights
 from tacit.rewards.heads import Standardiser
 from tacit.rewards.linear import Design, gram_factor, minimise
@@ -76,3 +77,52 @@ def cross_fit(
         delta = torch.where(known, of_fold[..., 0] - of_fold[..., 1], torch.nan)
         made.append(CrossFit(delta.double().numpy(), l2))
     return made
+
+
+def fit_here_test_there(
+    features: np.ndarray,
+    a: Index,
+    b: Index,
+    tie: Array,
+    blocks: Index,
+    domain: Index,
+    *,
+    weight: Array | None = None,
+    rng: np.random.Generator,
+) -> Array:
+    """Log-odds (domains, n) that a is preferred to b, by a fit on the comparisons of each domain alone.
+
+    Arguments as for `cross_fit`; `domain` (n,) counts from 0. No fit saw the block of a comparison that it predicts, in
+    whatever domain, so that prompts which domains share do not leak. NaN where no fit was possible. Raises `TacitError`
+    for a single block.
+    """
+    objective = objective_for("comparison")
+    matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    rows = torch.from_numpy(np.stack([a, b], axis=1).astype(np.int64))
+    n = len(rows)
+    design = Design.of(matrix, Standardiser.of(matrix), rows, objective)
+    targets = Targets(torch.zeros(n), torch.zeros(n, 0), torch.from_numpy(np.asarray(tie) > 0), torch.zeros(n))
+    given = torch.ones(n) if weight is None else torch.from_numpy(np.asarray(weight, dtype=np.float32))
+    pairs = blocks if blocks.ndim == 2 else np.stack([blocks, blocks], axis=1)
+    folds = Folds.of(pairs, rng, most=FOLDS)
+    gram = gram_factor(design.matrix)
+    count = int(domain.max()) + 1
+    delta = np.full((count, n), np.nan)
+    for k in range(count):
+        own = torch.from_numpy(np.flatnonzero(domain == k))
+        here = design.take(own)
+        weights = folds.train[:, own] * given[own]
+        usable = weights.sum(1, keepdim=True) > 0
+        try:
+            l2, _ = choose_ridge(here, targets[own], given[own], objective, gram, pairs[own.numpy()], rng)
+        except TacitError:  # one prompt in this domain
+            continue
+        solution = minimise(
+            here, targets[own], torch.where(usable, weights, given[own]), objective, l2, gram=gram, tolerance=1e-3
+        )
+        head = solution.parameters
+        scores = design.scores(head["linear"], head["bias"])  # (folds, n, 2)
+        of_fold = scores[folds.fold, torch.arange(n)]
+        known = usable[folds.fold, 0]
+        delta[k] = torch.where(known, of_fold[:, 0] - of_fold[:, 1], torch.nan).double().numpy()
+    return delta

@@ -119,6 +119,14 @@ def pairs_within(groups: npt.ArrayLike, *, limit: int, rng: np.random.Generator)
     return order[start[group] + a], order[start[group] + b]
 
 
+def quarters(values: npt.ArrayLike) -> Index:
+    """Quarter of each value by size, (n,) in 0..3, as many rows in each as can be; equal values in order of rows."""
+    v = np.asarray(values, dtype=np.float64)
+    part = np.empty(len(v), dtype=np.intp)
+    part[np.argsort(v, kind="stable")] = np.arange(len(v)) * 4 // max(1, len(v))
+    return part
+
+
 def _weighted_midranks(values: npt.ArrayLike, weights: Array) -> Array:
     """Weight below each value plus half the weight at it: (n,), (r, n) to (r, n)."""
     v = np.asarray(values, dtype=np.float64)

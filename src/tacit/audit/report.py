@@ -13,6 +13,9 @@ from typing import Any
 from tacit.audit.biases import biases
 from tacit.audit.controls import controls
 from tacit.audit.counterfactuals import counterfactuals
+from tacit.audit.disagreement import disagreement
+from tacit.audit.distance import distance
+from tacit.audit.domains import domains
 from tacit.audit.optimised import over_optimisation
 from tacit.audit.position import position
 from tacit.audit.quality import learning_curve, right_and_sure
@@ -96,6 +99,9 @@ def audit(
         counterfactuals,
         over_optimisation,
         slices,
+        domains,
+        distance,
+        disagreement,
         rows_to_look_at,
         learning_curve,
     )

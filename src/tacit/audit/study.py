@@ -41,6 +41,8 @@ class Study:
     seed: int = 0
     candidates: Sequence[Candidates] = ()
     """Completions to choose from, with a gold score, for the over-optimisation curve."""
+    domains: str | None = None
+    """The column that says which domain a row is of; found by its name unless given."""
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class Study:
         resamples: int = 1000,
         seed: int = 0,
         candidates: Sequence[Candidates] = (),
+        domains: str | None = None,
     ) -> Study:
         """Read `evidence` once; raises `EvidenceError` where it is empty or does not say which completion is better."""
         records = list(evidence)
@@ -71,7 +74,7 @@ class Study:
         if len(pairs.a) == 0:
             raise EvidenceError("no comparison to audit with", mend="Give at least one.", source=source)
         extra = [(record.model_extra or {}) | _named(record) for record in records]
-        return cls(reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed, candidates)
+        return cls(reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed, candidates, domains)
 
     @property
     def n(self) -> int:
@@ -105,15 +108,20 @@ class Study:
         """(n,) log-odds that a is preferred to b, by the reward."""
         return self.pairs.forecast(self.reward, self.scores)
 
+    @property
+    def core(self) -> Any:
+        """The reward itself, where it is read with pessimism the one inside."""
+        return getattr(self.reward, "inner", self.reward)
+
     @cached_property
     def features(self) -> Array | None:
         """(items, d) vectors of the reward's own encoder; None for a reward without one."""
-        encoder = getattr(self.reward, "encoder", None)
+        encoder = getattr(self.core, "encoder", None)
         if encoder is None:
             return None
         from tacit.features import FeatureStore
 
-        store = FeatureStore(encoder, getattr(self.reward, "cache", None))
+        store = FeatureStore(encoder, getattr(self.core, "cache", None))
         vectors: Array = store.features(self.items.texts)
         return vectors
 
