@@ -251,9 +251,10 @@ def kl(logprobs: Tensor, reference: Tensor, how: KLEstimator = "k1") -> Tensor:
         k2 = d^2 / 2               biased, low variance
         k3 = e^{-d} - 1 + d        unbiased, never negative
 
-    Schulman 2020, "Approximating KL divergence". In the reward (without gradient) k1 gives the gradient of the KL. In
-    the loss it is k2 that does, for grad d^2/2 = d grad log pi; the mean gradient of k1 is zero, and that of k3 is the
-    gradient of the other direction, KL(pi_ref || pi), near pi_ref equal to it.
+    Schulman 2020, "Approximating KL divergence". Of one choice, k1 in the reward (without gradient) and k2 in the loss
+    give the gradient of KL(pi || pi_ref); the mean gradient of k1 in the loss is zero, and that of k3 in the loss is
+    the gradient of KL(pi_ref || pi). Of a sequence that holds for k1 in the reward alone: token losses leave out that
+    early tokens decide which states come later.
     """
     if how not in get_args(KLEstimator):
         raise TacitError(f"no KL estimator `{how}`. Choose one of: {', '.join(get_args(KLEstimator))}")

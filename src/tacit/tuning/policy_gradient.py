@@ -15,6 +15,7 @@ that stands in the loss, plus the critic's for ppo. Sources stand beside the fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -202,7 +203,7 @@ class PolicyGradient:
         counted = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
         if values is not None:
             found, returns = advantages.gae(rewards, values, mask, discount=options.discount, trace=options.trace)
-            return self._whitened(found, mask), counted, returns
+            return (self._whitened(found, mask) if options.whiten else found), counted, returns
         returns = advantages.to_go(rewards, mask, options.discount)
         grouped = made.grouped(returns)
         match options.estimator:
@@ -243,7 +244,7 @@ class PolicyGradient:
         )
         total, squares, count = (float(one) for one in everywhere)
         mean = total / max(count, 1)
-        deviation = max((squares - count * mean**2) / max(count - 1, 1), 0.0) ** 0.5
+        deviation = math.sqrt(max((squares - count * mean**2) / max(count - 1, 1), 0.0))
         return (values - mean) / (deviation + 1e-8) * mask
 
     def _everywhere(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -285,7 +286,8 @@ class PolicyGradient:
         )
         asks_all = self.critic is not None or (self.options.beta > 0 and self.options.kl_in == "loss")
         needed = teaching if asks_all else teaching & (ready.advantages != 0).any(1)
-        kept = [row for row in rows if bool(needed[row])]
+        keep = set(needed.nonzero()[:, 0].tolist())
+        kept = [row for row in rows if row in keep]
         first = self.options.num_iterations * self.options.num_mini_batches == 1
         parts: list[Callable[[], Loss]] = [
             partial(self._part, ready, list(part), weights, first) for part in chunks(kept, self.options.micro_batch)
