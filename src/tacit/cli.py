@@ -357,9 +357,13 @@ def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] 
 def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
     terminal.require_apart(options.out)
     given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
+    figure = terminal.suite_figure(package, name.replace("-", "_"), options.out)
     result = terminal.run_suite(package, name.replace("-", "_"), **given)
     if options.out is not None:
-        terminal.write_result(options.out, result)
+        if figure is not None:
+            terminal.write_picture(terminal.beside(options.out, ".svg"), figure(result))
+        if options.out.suffix != ".svg":
+            terminal.write_result(options.out, result)
         options.keep(terminal.beside(options.out, ".config.yaml"), suite=name)
     options.show(result, result.get("rows") or terminal.metric_rows(result), f"{verb} {name}")
 

@@ -395,7 +395,7 @@ class LabOptions(Options):
     """Options of `tacit lab`; each experiment takes some of them."""
 
     out: Path | None = None
-    """JSON file for the result."""
+    """JSON file for the result, with its picture beside it where there is one; NAME.svg for the picture alone."""
     seeds: Annotated[int | None, Field(ge=2)] = None
     """Repetitions behind each interval, with seeds that count up from --seed."""
     data: Path | None = None

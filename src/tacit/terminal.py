@@ -12,7 +12,7 @@ import math
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -99,6 +99,12 @@ def write_result(path: Path, value: Any) -> None:
     """Write a result as JSON, in place only when complete."""
     with atomic_file(path) as temporary:
         write_json(temporary, finite(value))
+
+
+def write_picture(path: Path, svg: str) -> None:
+    """Write an SVG picture, in place only when complete."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(svg, "utf-8")
 
 
 def print_json(value: Any) -> None:
@@ -206,6 +212,20 @@ def finite(value: Any) -> Any:
 def suites(package: ModuleType) -> list[str]:
     """The modules of a package of suites, such as `tacit.bench`, without importing them."""
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def suite_figure(package: ModuleType, suite: str, out: Path | None) -> Callable[[dict[str, Any]], str] | None:
+    """The function `figure` of a suite, which draws its result as SVG, where a file is asked for and there is one.
+
+    Raises `TacitError` where `out` names an SVG file and the suite draws nothing.
+    """
+    if out is None or suite not in suites(package):
+        return None
+    module = import_module(f"{package.__name__}.{suite}")
+    figure: Callable[[dict[str, Any]], str] | None = getattr(module, "figure", None)
+    if figure is None and out.suffix == ".svg":
+        raise TacitError(f"`{suite}` draws no picture. Give --out the name of a JSON file")
+    return figure
 
 
 def run_suite(package: ModuleType, suite: str, **options: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ A maximum-entropy policy pi with temperature tau says of its reward (Cao, Cohen 
 
 so rewards share their soft-optimal policy exactly where they differ by potential shaping gamma E v(s') - v(s). That
 space has one dimension for each live state. A constant lies in it where nothing ends (v = c / (gamma - 1)) and not
-where episodes can end, since a constant there pays for staying alive. Rewards that share only their *optimal* policy are a
-larger set, a cone (Ng and Russell 2000); `explains` tells whether a reward is in it.
+where episodes can end, since a constant there pays for staying alive. Rewards that share only their *optimal* policy
+are a larger set, a cone (Ng and Russell 2000); `explains` tells whether a reward is in it.
 
 Distances are of the STARC family (Skalse et al. 2024): bring rewards to a canonical form that equivalent ones share,
 scale it to length one, take half the Euclidean distance, in [0, 1]. `minimal` is the orthogonal projection past the

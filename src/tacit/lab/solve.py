@@ -105,15 +105,21 @@ def optimal(mdp: MDP, reward: Array | None = None) -> Solution:
 
 
 def soft_optimal(
-    mdp: MDP, reward: Array | None = None, *, temperature: float = 1.0, reference: Array | None = None
+    mdp: MDP,
+    reward: Array | None = None,
+    *,
+    temperature: float = 1.0,
+    reference: Array | None = None,
+    begin: Array | None = None,
 ) -> Solution:
     """The policy that maximises return plus tau entropy, or less tau KL to `reference` (..., S, A) where one is given.
 
-    Policy iteration with soft values: Newton's method on the soft Bellman equation, so that few steps suffice.
+    Policy iteration with soft values: Newton's method on the soft Bellman equation, so that few steps suffice;
+    fewer from a policy `begin` that is near (in worlds without a horizon).
     """
     if not temperature > 0:
         raise WorldError(f"temperature {temperature} is not above 0. `optimal` is the limit at 0")
-    return _solve(mdp, reward, temperature, reference)
+    return _solve(mdp, reward, temperature, reference, begin)
 
 
 def total_variation(p: Array, q: Array, axes: int = 2) -> Array:
@@ -140,7 +146,9 @@ def residual(mdp: MDP, solution: Solution, reward: Array | None = None, temperat
     return float(np.abs(values * mdp.live - solution.values).max())
 
 
-def _solve(mdp: MDP, reward: Array | None, temperature: float | None, reference: Array | None) -> Solution:
+def _solve(
+    mdp: MDP, reward: Array | None, temperature: float | None, reference: Array | None, begin: Array | None = None
+) -> Solution:
     table = _masked(mdp, mdp.reward if reward is None else reward)
     live = mdp.live
     log_ref = None
@@ -158,7 +166,8 @@ def _solve(mdp: MDP, reward: Array | None, temperature: float | None, reference:
         return Solution(np.stack(policies, -3), np.stack(qs, -3), np.stack(vs, -2))
     shape = np.broadcast_shapes(table.shape, () if log_ref is None else log_ref.shape)
     values = np.zeros(shape[:-1])
-    policy = np.broadcast_to(mdp.uniform() if reference is None else reference, shape)
+    first = reference if reference is not None else mdp.uniform()
+    policy = np.broadcast_to(first if begin is None else begin, shape)
     for _ in range(_IMPROVEMENTS):
         if mdp.states <= _DENSE:
             bonus = 0.0 if temperature is None else temperature * _entropy(policy, log_ref)

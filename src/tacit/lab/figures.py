@@ -1,0 +1,107 @@
+"""Pictures of experiments as SVG by matplotlib: the same result gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLOURS = ("#2f6db3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#4b5563", "#0e9aa7", "#d17ba5")
+"""Told apart on light and dark paper."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points with intervals, joined by a line."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    dashed: bool = False
+    dots: bool = True
+    colour: str | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+    log_x: bool = False
+    log_y: bool = False
+    y_range: tuple[float, float] | None = None
+    names: Sequence[str] = ()
+    """What 0, 1, 2, ... on the x axis stand for."""
+
+
+def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, height: float = 2.9) -> str:
+    """Panels side by side (width and height of each in inches), one legend for all; one label has one colour."""
+
+    def paint(figure: Any) -> None:
+        rows = -(-len(panels) // columns)
+        axes = figure.subplots(rows, min(columns, len(panels)), squeeze=False)
+        labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
+        colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
+        lines: dict[str, Any] = {}
+        for panel, at in zip(panels, axes.flat, strict=False):
+            for curve in panel.curves:
+                colour = curve.colour or colours[curve.label]
+                style: dict[str, Any] = {"linestyle": "--", "linewidth": 1} if curve.dashed else {}
+                style |= {"marker": "o", "markersize": 3.5} if curve.dots and not curve.dashed else {}
+                (lines[curve.label],) = at.plot(curve.x, curve.y, color=colour, label=curve.label, **style)
+                if curve.low is not None and curve.high is not None:
+                    at.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+            _dress(at, panel)
+        for at in axes.flat[len(panels) :]:
+            at.set_visible(False)
+        places = {"loc": "outside lower center", "ncols": min(4, len(lines)), "frameon": False}
+        figure.legend(lines.values(), lines.keys(), **places)
+
+    rows = -(-len(panels) // columns)
+    return svg(paint, width=width * min(columns, len(panels)) + 0.4, height=height * rows + 0.7)
+
+
+def svg(paint: Callable[[Any], None], *, width: float, height: float) -> str:
+    """What `paint` draws on a matplotlib figure of this size in inches, as SVG text without dates or random names."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: Any = {
+        "svg.hashsalt": "tacit",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        paint(figure)
+        out = io.StringIO()
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def _dress(axes: Any, panel: Panel) -> None:
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.grid(True, alpha=0.25)
+    if panel.log_x:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if panel.log_y:
+        axes.set_yscale("log")
+    if panel.names:
+        axes.set_xticks(range(len(panel.names)), panel.names, rotation=55, ha="right", rotation_mode="anchor")
+    if panel.y_range is not None:
+        axes.set_ylim(*panel.y_range)

@@ -1,0 +1,109 @@
+"""Sampled trajectories of many policies at once: a loop over time alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.lab.mdp import MDP, Array, Ints
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """n trajectories for each member of a batch; B is the flattened batch."""
+
+    states: Ints
+    """(B, n, T) states in which moves were made."""
+    actions: Ints
+    """(B, n, T)."""
+    following: Ints
+    """(B, n, T) where the moves led."""
+    alive: npt.NDArray[np.bool_]
+    """(B, n, T) False after the end; nothing there was played."""
+    discount: float
+    shape: tuple[int, int]
+    """States and actions of the world."""
+
+    def counts(self, weight: npt.ArrayLike = 1.0) -> Array:
+        """(B, S, A) how often each move was made; moves weigh 1, or `weight` broadcast to (B, n, T)."""
+        states, actions = self.shape
+        batch = len(self.states)
+        member = np.arange(batch)[:, None, None]
+        index = (member * states + self.states) * actions + self.actions
+        own = self.alive * np.asarray(weight)
+        total = np.bincount(index.ravel(), own.ravel(), batch * states * actions)
+        return np.asarray(total, np.float64).reshape(batch, states, actions)
+
+    def visits(self) -> Array:
+        """(B, S, A) discounted visits in an average trajectory, an estimate of `solve.visits`."""
+        weight = self.discount ** np.arange(self.states.shape[-1])
+        return np.asarray(self.counts(weight) / self.states.shape[1])
+
+    def returns(self, reward: Array) -> Array:
+        """(B, n) discounted returns for a reward (S, A) or (B, S, A)."""
+        weight = self.discount ** np.arange(self.states.shape[-1]) * self.alive
+        return np.asarray((gather(reward, self.states, self.actions) * weight).sum(-1))
+
+    def moves(self) -> tuple[Array, Array]:
+        """Counts (B, S, A) and estimated dynamics (B, S, A, S), uniform over states where a move was never seen."""
+        states, actions = self.shape
+        batch = len(self.states)
+        member = np.arange(batch)[:, None, None]
+        index = ((member * states + self.states) * actions + self.actions) * states + self.following
+        counts = np.bincount(index.ravel(), self.alive.ravel(), batch * states * actions * states)
+        table = counts.reshape(batch, states, actions, states)
+        total = table.sum(-1)
+        return total, np.where(total[..., None] > 0, table / np.maximum(total, 1)[..., None], 1 / states)
+
+
+def gather(table: Array, states: Ints, actions: Ints) -> Array:
+    """Entries of a table (S, A), or (B, S, A) with one table for each member, at (B, ...)."""
+    if table.ndim == 2:
+        return np.asarray(table[states, actions])
+    member = np.arange(len(table)).reshape(-1, *(1,) * (states.ndim - 1))
+    return np.asarray(table[member, states, actions])
+
+
+def simulate(
+    mdp: MDP,
+    policy: Array,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    steps: int | None = None,
+    start: Array | None = None,
+) -> Trajectories:
+    """n trajectories of each policy (B, S, A) or (B, T, S, A), of the world's horizon or `steps` moves."""
+    length = steps or mdp.horizon
+    if length is None:
+        raise ValueError("a world without a horizon needs `steps`")
+    batch = len(policy)
+    begin = mdp.start if start is None else start
+    state = draw(np.broadcast_to(begin, (batch, mdp.states))[:, None], rng, (batch, n))
+    states, actions, following = np.zeros((3, batch, n, length), np.int64)
+    alive = np.zeros((batch, n, length), bool)
+    member = np.arange(batch)[:, None]
+    for t in range(length):
+        chances = policy[:, min(t, policy.shape[1] - 1)] if policy.ndim == 4 else policy
+        action = draw(chances[member, state], rng, (batch, n))
+        states[..., t], actions[..., t], alive[..., t] = state, action, mdp.live[state]
+        state = step(mdp, state, action, rng)
+        following[..., t] = state
+    return Trajectories(states, actions, following, alive, mdp.discount, (mdp.states, mdp.actions))
+
+
+def step(mdp: MDP, state: Ints, action: Ints, rng: np.random.Generator) -> Ints:
+    """Where moves lead, of any shape."""
+    if mdp.chances.shape[-1] == 1:
+        return np.asarray(mdp.successors[state, action, 0])
+    outcome = draw(mdp.chances[state, action], rng, state.shape)
+    return np.asarray(mdp.successors[state, action, outcome])
+
+
+def draw(chances: Array, rng: np.random.Generator, shape: tuple[int, ...]) -> Ints:
+    """Numbers of `shape`, each from its own distribution along the last axis of `chances` (broadcast)."""
+    bounds = np.cumsum(chances, -1)
+    bounds[..., -1] = 1.0
+    return np.asarray((rng.random(shape)[..., None] >= bounds).sum(-1))
