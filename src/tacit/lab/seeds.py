@@ -20,6 +20,13 @@ def mean_interval(values: Sequence[float]) -> tuple[float, list[float]]:
     return mean, [mean - half, mean + half]
 
 
+def wilson(count: int, of: int) -> list[float]:
+    """The 95% interval of a share `count` / `of` (Wilson 1927): never outside 0..1, and not empty at its ends."""
+    z, p = 1.959964, count / of
+    middle, half = p + z**2 / (2 * of), z * np.sqrt(p * (1 - p) / of + z**2 / (4 * of**2))
+    return [float(max(0.0, end / (1 + z**2 / of))) for end in (middle - half, middle + half)]
+
+
 def repeat(once: Callable[[int], list[dict[str, Any]]], seeds: int, seed: int, title: str) -> list[dict[str, Any]]:
     """Run `once(seed)` for `seeds` seeds from `seed` on, and join the rows that they have in common.
 
