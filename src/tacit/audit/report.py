@@ -16,6 +16,7 @@ from tacit.audit.counterfactuals import counterfactuals
 from tacit.audit.disagreement import disagreement
 from tacit.audit.distance import distance
 from tacit.audit.domains import domains
+from tacit.audit.invariance import invariance
 from tacit.audit.optimised import over_optimisation
 from tacit.audit.position import position
 from tacit.audit.quality import learning_curve, right_and_sure
@@ -104,6 +105,7 @@ def audit(
         disagreement,
         rows_to_look_at,
         learning_curve,
+        invariance,
     )
     return run_sections(study, track(sections, "auditing", len(sections)))
 

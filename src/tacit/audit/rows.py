@@ -2,7 +2,8 @@
 
 What a fit that never saw a row thinks of it (`tacit.audit.crossfit`, bootstrap members) is compared with what the
 person said. How many votes are the wrong way round is estimated by the flip model (`tacit.audit.flips`) on out-of-fold
-log-odds d: plain noise makes votes uncertain where d is small, flips make them wrong where d is large.
+log-odds d: plain noise makes votes uncertain where d is small, flips make them wrong where d is large. What a row does
+to the fit is its influence on the loss of other prompts (`tacit.audit.influence`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tacit.audit import calibration
 from tacit.audit.bootstrap import Array, Index
 from tacit.audit.crossfit import cross_fit
 from tacit.audit.flips import fit_flips
+from tacit.audit.influence import influence
 from tacit.audit.sections import Finding, Section, Table
 from tacit.audit.study import Study
 from tacit.errors import TacitError
@@ -58,10 +60,17 @@ def rows_to_look_at(study: Study) -> Section:
     doubt[~decided] = 0.0
     worst = np.argsort(-doubt, kind="stable")[: max(SHOWN, int(np.ceil(fitted.flips * len(keep))))]
     contested = np.argsort(np.abs(delta.mean(0)) / (delta.std(0, ddof=1) + 1e-9), kind="stable")
-    influence = np.abs(calibration.sigmoid(-delta.mean(0))) * np.linalg.norm(
-        study.features[pairs.a[keep]] - study.features[pairs.b[keep]], axis=1
+    moved = influence(
+        study.features,
+        pairs.a[keep],
+        pairs.b[keep],
+        pairs.tie[keep],
+        study.blocks[keep],
+        weight=pairs.weight[keep],
+        rng=study.rng(22),
+        l2=found.l2,
     )
-    influential = np.argsort(-influence, kind="stable")
+    influential = np.argsort(-np.abs(moved), kind="stable")
     numbers = {
         **flips,
         "looked_at": len(keep),
@@ -69,6 +78,7 @@ def rows_to_look_at(study: Study) -> Section:
         "mislabelled_probability": doubt[worst].tolist(),
         "contested_rows": study.row[keep[contested[:SHOWN]]].tolist(),
         "influential_rows": study.row[keep[influential[:SHOWN]]].tolist(),
+        "influence": moved[influential[:SHOWN]].tolist(),
     }
     findings = []
     if fitted.flips_ci and fitted.flips_ci[0] > _WORTH_NAMING:
@@ -86,7 +96,8 @@ def rows_to_look_at(study: Study) -> Section:
         "rows",
         title,
         f"{MEMBERS} bootstrap fits on other prompts vote on every comparison. Probably mislabelled: they agree against "
-        "the person; contested: they disagree with each other; influential: an unexpected vote between unlike answers.",
+        "the person; contested: they disagree with each other; influential: what the loss on other prompts would gain "
+        "(a thousandth of a nat) without it; below 0 the fit would be better off without it.",
         numbers,
         (),
         tuple(
@@ -94,7 +105,7 @@ def rows_to_look_at(study: Study) -> Section:
             for caption, order, value, head in (
                 ("Probably mislabelled", worst, doubt, "P(other)"),
                 ("Most contested", contested, doubt, "P(other)"),
-                ("Most influential", influential, influence, "influence"),
+                ("Most influential", influential, 1000 * moved, "influence"),
             )
         ),
         tuple(findings),
