@@ -94,7 +94,7 @@ class Votes:
         return self.credit - pair_accuracy(self.other[self.a] - self.other[self.b], np.zeros(len(self.a)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Known:
     """A reward that looks up the score of item number `completion`."""
 

@@ -108,7 +108,10 @@ def run(
     prompts: int = 48,
     samples: int = 1024,
 ) -> dict[str, Any]:
-    """The table over seeds in the built-in world, and on the one-liners in `data` where it is given."""
+    """The table over seeds in the built-in world, and on the one-liners in `data` where it is given.
+
+    `samples`, a power of two from 64 on, is the largest n.
+    """
     rows = repeat(lambda s: _built_in(s, sizes, prompts, samples), seeds, seed, "built-in world")
     if data is not None:
         told = one_liners(data)
@@ -121,37 +124,38 @@ def _built_in(seed: int, sizes: Sequence[int], prompts: int, samples: int) -> li
     world, rng, encoder = World(), np.random.default_rng(seed), load_encoder("hashed")
     asked, replies = world.sample(prompts, samples, rng)
     going_on = [[lengthened(text, rng) if rng.random() < TAIL else text for text in own] for own in replies]
-    ns = tuple(2**k for k in range(samples.bit_length()) if 2**k <= samples)
-    pools = [
-        _pool(name, world, encoder, asked, own, ns) for name, own in (("replies", replies), ("long tail", going_on))
-    ]
+    ns = tuple(2**k for k in range(int(np.log2(samples)) + 1))
+    kinds = {"replies": list(chain(*replies)), "long tail": list(chain(*going_on))}
+    questions = [question for question in asked for _ in range(samples)]
+    votes = {  # the same pairs at either noise
+        noise: world.compare(max(sizes), np.random.default_rng([seed, 1]), [_person(noise)]) for noise in (0.0, NOISE)
+    }
+    texts = dict.fromkeys((vote["prompt"], vote[side]) for vote in votes[0.0] for side in ("chosen", "rejected"))
+    for given in kinds.values():
+        texts |= dict.fromkeys(zip(questions, given, strict=True))
+    known = PrecomputedEncoder(list(texts), FeatureStore(encoder).features(list(texts)))
+    pools = [_pool(name, world, known, questions, given, ns) for name, given in kinds.items()]
     rows = []
-    for noise in (0.0, NOISE):
-        people = [Annotator(rationality=RATIONALITY, flip=noise)]
-        votes = world.compare(max(sizes), np.random.default_rng([seed, 1]), people)  # the same pairs at either noise
-        texts = list(dict.fromkeys((v["prompt"], v[side]) for v in votes for side in ("chosen", "rejected")))
-        known = PrecomputedEncoder(texts, FeatureStore(encoder).features(texts))
-        records = list(Evidence.from_records(votes, kind="comparison", source="world"))
+    for noise, said in votes.items():
+        records = list(Evidence.from_records(said, kind="comparison", source="world"))
         rows += _rows(pools, records, known, noise, sizes, seed)
     return rows
 
 
+def _person(noise: float) -> Annotator:
+    return Annotator(rationality=RATIONALITY, flip=noise)
+
+
 def _pool(
-    name: str,
-    world: World,
-    encoder: Encoder,
-    asked: Sequence[str],
-    replies: Sequence[Sequence[str]],
-    ns: tuple[int, ...],
+    name: str, world: World, encoder: Encoder, asked: Sequence[str], replies: Sequence[str], ns: tuple[int, ...]
 ) -> Pool:
-    questions, texts = [q for q, own in zip(asked, replies, strict=True) for _ in own], list(chain(*replies))
-    pairs = list(zip(questions, texts, strict=True))
-    shape = (len(asked), -1)
+    """Candidates with as many replies to each prompt as the largest of `ns`."""
+    pairs, shape = list(zip(asked, replies, strict=True)), (-1, ns[-1])
     return Pool(
         name,
-        world.true_reward(questions, texts).reshape(shape),
+        world.true_reward(asked, replies).reshape(shape),
         FeatureStore(encoder).features(pairs),
-        np.array([len(text) for text in texts], np.float64).reshape(shape),
+        np.array([len(text) for text in replies], np.float64).reshape(shape),
         np.array([zlib.crc32("\0".join(pair).encode()) for pair in pairs], np.float64).reshape(shape),
         ns,
     )
