@@ -59,7 +59,12 @@ class Tabular:
 
     @torch.no_grad()
     def rollout(
-        self, prompts: Sequence[Any], n: int = 1, sampling: Sampling = Sampling(), *, first: int = 0  # noqa: B008
+        self,
+        prompts: Sequence[Any],
+        n: int = 1,
+        sampling: Sampling = Sampling(),
+        *,
+        first: int = 0,  # noqa: B008
     ) -> Rollout:
         from tacit.policies.sampling import uniforms
 
