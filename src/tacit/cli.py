@@ -34,6 +34,7 @@ from tacit.options import (
     ScoreOptions,
     SelectOptions,
 )
+from tacit.tune_options import TuneOptions
 
 if TYPE_CHECKING:
     from tacit.evidence import Evidence
@@ -324,6 +325,41 @@ def export(reward: Path, *, options: Annotated[ExportOptions, Parameter(name="*"
     result |= {"out": str(options.out), "seconds": time.perf_counter() - start}
     options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward)
     options.show(result, [result])
+
+
+@app.command
+def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -> None:
+    """A reward (or examples, or preferences) into the weights of a policy.
+
+    Parameters
+    ----------
+    method
+        sft, reward, dpo, rejection, reinforce, remax, rloo, grpo or ppo.
+    """
+    from tacit.rewards.controls import RandomReward
+    from tacit.tuning.processes import Processes
+    from tacit.tuning.run import Job
+    from tacit.tuning.run import tune as run
+
+    processes, given = Processes.joined(), options.reward
+    if not options.resume and processes.main:
+        terminal.require_free(options.out, "metrics.jsonl")
+
+    def opened() -> Reward:
+        if given == "random":
+            return RandomReward(options.seed)
+        return options.load(Path(str(given)), options.cache)
+
+    reward = None if given is None else opened
+    job = Job(
+        method, options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data,
+        processes,
+    )  # fmt: skip
+    result = run(job, resume=options.resume)
+    if processes.main:
+        options.keep(options.out / "config.yaml", method=method)
+        terminal.write_result(options.out / "result.json", result)
+        options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
 
 
 @app.command

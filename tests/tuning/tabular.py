@@ -62,9 +62,9 @@ class Tabular:
         self,
         prompts: Sequence[Any],
         n: int = 1,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = Sampling(),  # noqa: B008
         *,
-        first: int = 0,  # noqa: B008
+        first: int = 0,
     ) -> Rollout:
         from tacit.policies.sampling import uniforms
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +29,8 @@ class Evaluation:
     measure_kl: bool = True
     n: int = 1
     seed: int = 20_011
+    ask: Callable[[Prompt], Prompt] | None = None
+    """What the policy is asked in place of a prompt."""
     processes: Processes = field(default_factory=Processes)
 
     def __call__(self) -> dict[str, float]:
@@ -37,7 +39,8 @@ class Evaluation:
         prompts = [self.prompts[i] for i in share]
         sums = torch.zeros(7, dtype=torch.float64)
         if prompts:
-            rollout = self.policy.rollout(prompts, self.n, self.options.sampling(self.seed + self.processes.rank))
+            asked = prompts if self.ask is None else [self.ask(prompt) for prompt in prompts]
+            rollout = self.policy.rollout(asked, self.n, self.options.sampling(self.seed + self.processes.rank))
             lengths = rollout.mask.sum(1)
             sums[0], sums[1], sums[2] = len(lengths), float(lengths.sum()), float(rollout.ended.sum())
             if self.reward is not None:

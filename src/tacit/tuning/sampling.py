@@ -164,7 +164,7 @@ class Shuffled:
 class Bonus(Protocol):
     """A reward for what is new."""
 
-    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> np.ndarray:
         """(B,) float32 for the completions of all processes, which it then knows."""
         ...
 
@@ -211,6 +211,8 @@ class Sampler:
     """Which prompts come next; shuffled epochs unless given."""
     bonus: Bonus | None = None
     starts: Starts | None = None
+    ask: Callable[[Prompt], Prompt] | None = None
+    """What the policy is asked in place of a prompt; the reward sees the prompt itself."""
     rounds: int = 0
 
     def __post_init__(self) -> None:
@@ -248,12 +250,10 @@ class Sampler:
         indices = self.processes.block(self.stream.next(count))
         seed = self.seed * 1_000_003 + self.rounds
         self.rounds += 1
-        prompts = [self.prompts[i] for i in indices]
         n = self.options.num_generations
         # Rows of a round are numbered over all processes, so that they draw what one process would.
         numbered = {"first": self.processes.rank * len(indices) * n} if self.processes.world > 1 else {}
-        begun = [self.starts.prefix(i) if self.starts else "" for i in indices]
-        asked = [_continued(p, b) for p, b in zip(prompts, begun, strict=True)]
+        begun, asked = self._asked(indices)
         rollout = self.policy.rollout(asked, n, self.options.sampling(seed), **numbered)
         texts = [begun[row // n] + text for row, text in enumerate(rollout.texts)]
         made = self.scored(indices, rollout, texts, n)
@@ -287,8 +287,7 @@ class Sampler:
 
     def greedy(self, made: Experience) -> Experience:
         """One greedy response to each prompt of this experience, scored."""
-        begun = [self.starts.prefix(i) if self.starts else "" for i in made.indices]
-        asked = [_continued(p, b) for p, b in zip(made.prompts, begun, strict=True)]
+        begun, asked = self._asked(made.indices)
         rollout = self.policy.rollout(asked, 1, self.options.sampling(0, greedy=True))
         texts = [b + text for b, text in zip(begun, rollout.texts, strict=True)]
         bonus, self.bonus = self.bonus, None
@@ -296,6 +295,12 @@ class Sampler:
             return self.scored(made.indices, rollout, texts, 1)
         finally:
             self.bonus = bonus
+
+    def _asked(self, indices: Sequence[int]) -> tuple[list[str], list[Prompt]]:
+        """Partial solutions, and what the policy reads, for these prompts."""
+        begun = [self.starts.prefix(i) if self.starts else "" for i in indices]
+        prompts = [self.prompts[i] if self.ask is None else self.ask(self.prompts[i]) for i in indices]
+        return begun, [_continued(p, b) for p, b in zip(prompts, begun, strict=True)]
 
     def _metrics(self, made: Experience) -> dict[str, float]:
         everywhere = self.processes.concatenated
@@ -309,6 +314,7 @@ class Sampler:
             "reward_std": float(deviation),
             f"{name}/mean": float(scores.mean()),
             f"{name}/std": float(scores.std()) if len(scores) > 1 else 0.0,
+            "objective/entropy": -float(everywhere(made.rollout.logprobs.sum(1)).double().mean()),
             "completions/mean_length": float(lengths.mean()),
             "completions/min_length": float(lengths.min()),
             "completions/max_length": float(lengths.max()),

@@ -1,0 +1,437 @@
+"""From options to a run: which method, on what data, with which reward and tools.
+
+Options are one flat mapping whose keys are the flags of `tacit tune`. Each method knows which of them it takes and has
+defaults of its own; an option that it does not take is an error, not silence.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tacit.conversation import Prompt, completion_text, prompt_text
+from tacit.errors import EvidenceError, TacitError
+from tacit.evidence import Evidence
+from tacit.rewards.contract import Reward
+from tacit.tuning import checkpoints
+from tacit.tuning.crediting import crediting
+from tacit.tuning.data import read_prompts
+from tacit.tuning.evaluation import Evaluation
+from tacit.tuning.hindsight import HindsightTuning
+from tacit.tuning.loop import LoopOptions, Method, train
+from tacit.tuning.losses import PreferenceOptions
+from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
+from tacit.tuning.preference import (
+    OnlinePreference,
+    PreferenceTuning,
+    PreferenceTuningOptions,
+    encode_labels,
+    encode_pairs,
+    extremes,
+    pairs_of,
+)
+from tacit.tuning.processes import Processes
+from tacit.tuning.rejection import RankTuning, Rejection, rso_pairing
+from tacit.tuning.reward_model import RewardTuning, RewardTuningOptions
+from tacit.tuning.sampling import Bonus, Sampler, SamplingOptions
+from tacit.tuning.sparse import CountBonus, Curriculum, NoveltyBonus, ReverseCurriculum
+from tacit.tuning.supervised import Demonstrations, SupervisedTuning, demonstrations_of, encode
+
+GRADIENTS = ("reinforce", "remax", "rloo", "grpo", "ppo")
+RULES = ("raft", "raft++", "reinforce-rej", "rso", "rrhf", "hindsight")
+METHODS = ("sft", "reward", "dpo", "rejection", *GRADIENTS)
+
+_LOOP = tuple(f.name for f in fields(LoopOptions))
+_DATA = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "dtype",
+    "device",
+)
+_POLICY = ("lora", "eval_prompts", "stop_at_peak")
+_SAMPLING = tuple(f.name for f in fields(SamplingOptions) if f.name not in ("prompts_per_round", "batch"))
+_SPARSE = ("curriculum", "success", "reverse_curriculum", "bonus", "bonus_weight", "bonus_encoder", "demonstrations")
+_EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
+_GRADIENT = (
+    *("beta", "kl_estimator", "kl_in", "average", "epsilon", "epsilon_high", "num_iterations", "num_mini_batches"),
+    *("mask_truncated_completions", "measure_kl", "demonstration_weight"),
+)
+_CREDIT = ("credit", "credit_share", "credit_stride", "discount", "whiten")
+_OWN: dict[str, tuple[str, ...]] = {"reinforce": ("baseline",), "grpo": ("scale_rewards",), "ppo": ("trace", "vf_coef", "cliprange_value")}  # noqa: E501  # fmt: skip
+_PAIRS = ("loss_type", "beta", "label_smoothing", "gamma", "sft_weight")
+
+TAKES: dict[str, tuple[str, ...]] = {
+    "sft": (*_LOOP, *_DATA, *_POLICY, *_EVAL, "max_length", "average"),
+    "reward": (
+        *(*_LOOP, *_DATA, "max_length", "objective", "center_rewards_coefficient"),
+        *("regulariser", "regulariser_weight", "regulariser_beta"),
+    ),
+    "dpo": (
+        *(*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_PAIRS, *_SPARSE[:2], "max_length", "online", "prompts_per_round"),
+        *("desirable_weight", "undesirable_weight"),
+    ),
+    "rejection": (
+        *(*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, "rule", "threshold", "instructions"),
+        *("loss_type", "label_smoothing", "sft_weight"),
+    ),
+    **{
+        name: (*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, *_CREDIT, *_OWN.get(name, ()))
+        for name in GRADIENTS
+    },
+}
+"""The options of each method."""
+
+_ONLINE = {"learning_rate": 1e-6, "per_device_train_batch_size": 64, "lr_scheduler_type": "constant"}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sft": {"learning_rate": 2e-5},
+    "reward": {"learning_rate": 1e-5, "per_device_train_batch_size": 16},
+    "dpo": {"learning_rate": 1e-6, "per_device_train_batch_size": 16},
+    "rejection": _ONLINE,
+    "reinforce": {**_ONLINE, "beta": 0.05},
+    "remax": {**_ONLINE, "beta": 0.05},
+    "rloo": {**_ONLINE, "beta": 0.05},
+    "grpo": _ONLINE,
+    "ppo": {**_ONLINE, "beta": 0.05, "num_iterations": 4, "whiten": True, "num_generations": 1},
+}
+"""Where a method departs from the defaults of the options' own classes."""
+
+
+@dataclass
+class Job:
+    """What a run is made of."""
+
+    method: str
+    policy: str
+    data: str
+    out: Path
+    options: dict[str, Any]
+    read: Callable[[str], Evidence]
+    """Evidence in a file, folder or hub dataset."""
+    reward: Callable[[], Reward] | None = None
+    """Opens the reward, where one was given."""
+    eval_data: str | None = None
+    processes: Processes = field(default_factory=Processes)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(METHODS)}")
+        takes = TAKES[self.method]
+        if unknown := sorted(self.options.keys() - set(takes)):
+            flags = ", ".join(sorted(set(takes)))
+            raise TacitError(f"`tacit tune {self.method}` takes no --{unknown[0]}. It takes: {flags}")
+        self.options = {**DEFAULTS[self.method], **self.options}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An option, or its default."""
+        value = self.options.get(name)
+        return default if value is None else value
+
+    def pick(self, kind: Any, **more: Any) -> Any:
+        """An options class, filled with the options that bear its fields' names."""
+        names = {f.name for f in fields(kind)}
+        return kind(**{k: v for k, v in self.options.items() if k in names and v is not None} | more)
+
+    @property
+    def micro(self) -> int:
+        """Rows of one forward pass."""
+        return int(self.get("per_device_train_batch_size", 8))
+
+    @property
+    def batch(self) -> int:
+        """Rows of an optimiser step, over all processes."""
+        return self.micro * int(self.get("gradient_accumulation_steps", 1)) * self.processes.world
+
+
+def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
+    """Run a job; what was learnt lies in OUT/policy (or OUT/reward), the way there in OUT/metrics.jsonl.
+
+    Raises `TacitError` for options that do not fit the method, evidence that it cannot learn from, and a checkpoint
+    that belongs to another run.
+    """
+    loop = job.pick(LoopOptions)
+    if job.get("stop_at_peak") is not None:
+        loop = job.pick(LoopOptions, max_kl=peak_of(job.get("stop_at_peak")))
+    method = build(job)
+    if not resume and job.processes.main:
+        shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
+    job.processes.wait()
+    quiet = ("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device")
+    settings = {k: v for k, v in job.options.items() if k not in quiet and v is not None}
+    settings |= {"policy": job.policy, "data": job.data}
+    result = train(method, job.out, loop, settings=settings, resume=resume, processes=job.processes)
+    place = job.out / ("reward" if job.method == "reward" else "policy")
+    if job.processes.main:
+        method.save(place)
+    job.processes.wait()
+    return {"method": method.name, **result, "out": str(place)}
+
+
+def build(job: Job) -> Method:
+    """The method of a job, with everything that it works on."""
+    if job.method == "reward":
+        options = job.pick(RewardTuningOptions, **_dealing(job))
+        held_out = None if job.eval_data is None else job.read(job.eval_data)
+        return RewardTuning(
+            job.policy, job.read(job.data), options, held_out=held_out, source=job.data, device=job.get("device"),
+            processes=job.processes,
+        )  # fmt: skip
+    from tacit.policies.transformer import TransformerPolicy
+
+    lora = job.get("lora")
+    policy = TransformerPolicy.load(job.policy, lora=lora, dtype=job.get("dtype", "auto"), device=job.get("device"))
+    if job.method == "sft":
+        return _supervised(job, policy)
+    if job.method == "dpo" and not job.get("online"):
+        return _offline(job, policy)
+    sampler = _sampler(job, policy)
+    evaluation = _evaluation(job, policy, sampler.reward, sampler.options)
+    if job.method == "dpo":
+        return _online(job, policy, sampler, evaluation, "dpo")
+    if job.method == "rejection":
+        return _rejection(job, policy, sampler, evaluation)
+    options = job.pick(GradientOptions, **_gradient(job))
+    way = crediting(
+        job.get("credit", "none"), sampler.reward, share=job.get("credit_share", 0.8),
+        stride=job.get("credit_stride", 1),
+        temperature=sampler.options.temperature, batch=sampler.options.batch, processes=job.processes,
+    )  # fmt: skip
+    return PolicyGradient(
+        policy, sampler, options, _steps(job, sampler, options), crediting=way, evaluation=evaluation,
+        demonstrations=_mixed(job, policy), processes=job.processes,
+    )  # fmt: skip
+
+
+# --- methods ----------------------------------------------------------------------------------------------------------
+
+
+def _supervised(job: Job, policy: Any) -> Method:
+    limit = _max_length(job, policy)
+    rows = encode(policy, *demonstrations_of(job.read(job.data), job.data), limit)
+    held_out = evaluation = None
+    if job.eval_data is not None:
+        held_out = encode(policy, *demonstrations_of(job.read(job.eval_data), job.eval_data), limit)
+        evaluation = _evaluation(job, policy, _reward(job, needed=False), job.pick(SamplingOptions))
+    return SupervisedTuning(
+        policy, rows, batch=job.batch, micro_batch=job.micro, epochs=job.get("num_train_epochs", 1.0),
+        steps=job.get("max_steps"), average=job.get("average", "token"), seed=job.get("seed", 0), held_out=held_out,
+        evaluation=evaluation, processes=job.processes,
+    )  # fmt: skip
+
+
+def _offline(job: Job, policy: Any) -> Method:
+    options = job.pick(PreferenceTuningOptions, **_dealing(job), loss=job.pick(PreferenceOptions))
+    limit = _max_length(job, policy)
+    data: Any
+    if options.loss_type == "kto":
+        data = encode_labels(policy, job.read(job.data), job.data, limit)
+    else:
+        pairs, ties = pairs_of(job.read(job.data), job.data)
+        data = encode_pairs(policy, pairs, limit, ties)
+    held_out = evaluation = None
+    if job.eval_data is not None:
+        if options.loss_type != "kto":
+            held_out = encode_pairs(policy, pairs_of(job.read(job.eval_data), job.eval_data)[0], limit)
+        evaluation = _evaluation(job, policy, _reward(job, needed=False), job.pick(SamplingOptions))
+    return PreferenceTuning(
+        policy, data, options, evaluation=evaluation, held_out=held_out, processes=job.processes
+    )  # fmt: skip
+
+
+def _online(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation | None, name: str) -> Method:
+    loss = job.pick(PreferenceOptions)
+    options = PreferenceTuningOptions(
+        job.get("loss_type", "sigmoid"), loss, batch=job.batch, micro_batch=job.micro, steps=job.get("max_steps"),
+        seed=job.get("seed", 0),
+    )  # fmt: skip
+    rounds = _rounds(job, sampler)
+    pairing = rso_pairing(loss.beta) if name == "rso" else extremes
+    return OnlinePreference(
+        policy,
+        sampler,
+        options,
+        rounds=rounds,
+        pairing=pairing,
+        name=name,
+        evaluation=evaluation,
+        processes=job.processes,
+    )
+
+
+def _rejection(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation | None) -> Method:
+    rule = job.get("rule", "raft")
+    if rule not in RULES:
+        raise TacitError(f"no rule `{rule}`. Choose one of: {', '.join(RULES)}")
+    if rule == "rso":
+        return _online(job, policy, sampler, evaluation, "rso")
+    steps = _steps(job, sampler, None)
+    shared: dict[str, Any] = {"evaluation": evaluation, "processes": job.processes}
+    if rule == "rrhf":
+        return RankTuning(
+            policy, sampler, steps, sft_weight=job.get("sft_weight", 1.0), micro_batch=job.micro, **shared
+        )
+    if rule == "hindsight":
+        return HindsightTuning(policy, sampler, steps, job.get("instructions", ()), micro_batch=job.micro, **shared)
+    options = job.pick(GradientOptions, **{**_gradient(job), "estimator": rule})
+    mixed = _mixed(job, policy)
+    return Rejection(
+        policy,
+        sampler,
+        options,
+        _steps(job, sampler, options),
+        threshold=job.get("threshold"),
+        demonstrations=mixed,
+        **shared,
+    )
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _dealing(job: Job) -> dict[str, Any]:
+    found = {"batch": job.batch, "micro_batch": job.micro, "steps": job.get("max_steps")}
+    return found | {"epochs": job.get("num_train_epochs", 1.0)}
+
+
+def _gradient(job: Job) -> dict[str, Any]:
+    measured = bool(job.get("measure_kl")) or job.get("max_kl") is not None or job.get("stop_at_peak") is not None
+    return {"estimator": job.method, "micro_batch": job.micro, "measure_kl": measured}
+
+
+def _steps(job: Job, sampler: Sampler, options: GradientOptions | None) -> int:
+    if job.get("max_steps"):
+        return int(job.get("max_steps"))
+    return _rounds(job, sampler) * (options.num_iterations * options.num_mini_batches if options is not None else 1)
+
+
+def _rounds(job: Job, sampler: Sampler) -> int:
+    epochs = float(job.get("num_train_epochs", 1.0))
+    return max(1, round(epochs * len(sampler.prompts) / sampler.options.prompts_per_round))
+
+
+def _sampler(job: Job, policy: Any) -> Sampler:
+    evidence = _evidence(job)
+    prompts = read_prompts(job.data, evidence)
+    reward = _reward(job, evidence=evidence)
+    n = int(job.get("num_generations", 2 if job.method == "dpo" else 8))
+    rows = job.batch * int(job.get("num_mini_batches", 1))
+    many = job.get("prompts_per_round") or (rows if job.method == "dpo" or job.get("rule") == "rso" else rows // n)
+    if job.method != "dpo" and job.get("rule") != "rso" and (rows % n or not rows):
+        raise TacitError(
+            f"a round of {rows} responses cannot be cut into groups of {n}. Mend --num_generations or the batch"
+        )
+    options = job.pick(SamplingOptions, prompts_per_round=many, num_generations=n, batch=2 * job.micro)
+    seed = int(job.get("seed", 0))
+    success = float(job.get("success", 0.5))
+    stream = Curriculum(len(prompts), threshold=success, seed=seed) if job.get("curriculum") else None
+    starts = None
+    if job.get("reverse_curriculum"):
+        starts = ReverseCurriculum(_solutions(job, prompts), threshold=success)
+    return Sampler(
+        policy, prompts, reward, options, seed, job.processes, stream=stream, bonus=_bonus(job), starts=starts
+    )  # fmt: skip
+
+
+def _evidence(job: Job) -> Evidence | None:
+    """The data as evidence, or None for a file of bare prompts."""
+    try:
+        evidence = job.read(job.data)
+        next(iter(evidence), None)
+        return evidence
+    except EvidenceError as error:
+        try:
+            read_prompts(job.data)
+        except TacitError:
+            raise error from None
+        return None
+
+
+def _reward(job: Job, *, evidence: Evidence | None = None, needed: bool = True) -> Any:
+    if job.reward is not None:
+        return job.reward()
+    if not needed:
+        return None
+    if evidence is not None and evidence.kind == "problem":
+        from tacit.rewards.verifiers import fit
+
+        return fit(evidence)
+    raise TacitError(
+        f"`tacit tune {job.method}` needs --reward DIR, a recipe, or `random`; problems are checked without one"
+    )
+
+
+def _evaluation(job: Job, policy: Any, reward: Reward | None, sampling: SamplingOptions) -> Evaluation | None:
+    if job.eval_data is None:
+        return None
+    try:
+        prompts = read_prompts(job.eval_data, job.read(job.eval_data))
+    except EvidenceError:
+        prompts = read_prompts(job.eval_data)
+    kept = prompts[: int(job.get("eval_prompts", 128))]
+    return Evaluation(policy, kept, sampling, reward, processes=job.processes)
+
+
+def _bonus(job: Job) -> Bonus | None:
+    kind = job.get("bonus", "none")
+    if kind == "none":
+        return None
+    from tacit.features.encoders import load_encoder
+
+    encoder = load_encoder(job.get("bonus_encoder", "hashed"))
+    weight = float(job.get("bonus_weight", 0.1))
+    return CountBonus(encoder, weight) if kind == "count" else NoveltyBonus(encoder, weight)
+
+
+def _mixed(job: Job, policy: Any) -> Demonstrations | None:
+    source = job.get("demonstrations")
+    if source is None or job.get("reverse_curriculum"):
+        return None
+    rows = encode(policy, *demonstrations_of(job.read(source), source), _max_length(job, policy))
+    size = max(1, job.batch // 4)
+    return Demonstrations(policy, rows, size, job.micro, seed=job.get("seed", 0), processes=job.processes)
+
+
+def _solutions(job: Job, prompts: list[Prompt]) -> list[str | None]:
+    source = job.get("demonstrations")
+    if source is None:
+        raise TacitError("--reverse_curriculum begins from solutions. Give them with --demonstrations FILE")
+    asked, said, _ = demonstrations_of(job.read(source), source)
+    known = {prompt_text(p): completion_text(c) for p, c in zip(asked, said, strict=True)}
+    return [known.get(prompt_text(prompt)) for prompt in prompts]
+
+
+def _max_length(job: Job, policy: Any) -> int | None:
+    given = job.get("max_length")
+    context = getattr(getattr(policy, "codec", None), "context", None)
+    if given is None:
+        return None if context is None else int(context)
+    return min(int(given), int(context or given))
+
+
+def peak_of(path: str | Path) -> float:
+    """The KL at which an audit expects the true reward to peak, from its metrics.json.
+
+    Raises `TacitError` where the file holds no such number: the audit had no candidates, or found no peak in reach.
+    """
+
+    def found(value: Any) -> float | None:
+        if isinstance(value, Mapping):
+            if isinstance(value.get("peak_kl"), int | float):
+                return float(value["peak_kl"])
+            value = list(value.values())
+        if isinstance(value, list):
+            return next((peak for inner in value if (peak := found(inner)) is not None), None)
+        return None
+
+    try:
+        peak = found(json.loads(Path(path).read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise TacitError(f"{path} is no metrics.json of an audit ({error}). Give one with --candidates") from error
+    if peak is None:
+        raise TacitError(f"{path} predicts no peak. Audit with --candidates, or give --max_kl")
+    return peak

@@ -1,0 +1,205 @@
+"""`tacit tune` as a user types it, on a tiny language model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+PROMPTS = ["Who are you?", "Say a number", "The quick brown", "Count to ten"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path) -> Path:
+    """A causal language model whose end token is [SEP]."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("policies") / "tiny"
+    model = AutoModelForCausalLM.from_pretrained(llama_folder)
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.eos_token = "[SEP]"
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Path]:
+    return {
+        "prompts": write(tmp_path / "prompts.jsonl", [{"prompt": p} for p in PROMPTS]),
+        "demonstrations": write(
+            tmp_path / "demos.jsonl", [{"prompt": p, "completion": " one two three"} for p in PROMPTS * 4]
+        ),
+        "comparisons": write(
+            tmp_path / "pairs.jsonl",
+            [{"prompt": p, "chosen": " one two three", "rejected": " lazy dog"} for p in PROMPTS * 4],
+        ),
+        "outcomes": write(
+            tmp_path / "labels.jsonl",
+            [{"prompt": p, "completion": c, "label": c == " one"} for p in PROMPTS * 2 for c in (" one", " dog")],
+        ),
+        "ratings": write(
+            tmp_path / "ratings.jsonl",
+            [{"prompt": p, "completion": c, "score": s} for p in PROMPTS for c, s in ((" one", 1.5), (" dog", -1.0))],
+        ),
+        "problems": write(tmp_path / "problems.jsonl", [{"prompt": p, "answer": "7"} for p in PROMPTS]),
+        "recipe": recipe(tmp_path),
+    }
+
+
+def recipe(folder: Path) -> Path:
+    path = folder / "longer.yaml"
+    path.write_text("type: length_control\nunit: characters\nshorter: true\n")
+    return path
+
+
+SMALL = ("--max-completion-length", 8, "--per-device-train-batch-size", 8, "--num-generations", 4, "--max-steps", 2)
+
+
+def ran(done: Any, out: Path) -> dict[str, Any]:
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == done.json["steps"]
+    assert np.isfinite([line["loss"] for line in lines if "loss" in line]).all()
+    assert (out / "config.yaml").is_file()
+    return lines[0]
+
+
+def test_sft_lowers_the_loss_and_the_policy_can_be_tuned_on(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    out = Path("run")
+    done = tacit(
+        "tune", "sft", "--policy", tiny, "--data", data["demonstrations"], "--eval-data", data["demonstrations"],
+        "--out", out, "--num-train-epochs", 8, "--learning-rate", 0.01, "--json", "--max-completion-length", 8,
+    )  # fmt: skip
+    first = ran(done, out)
+    assert done.json["eval_loss"] < 0.5 * first["loss"]
+    assert done.json["eval_kl"] > 0
+    assert (out / "policy" / "model.safetensors").is_file()
+    again = tacit(
+        "tune", "grpo", "--policy", out / "policy", "--data", data["prompts"], "--reward", "random", "--out", "more",
+        *SMALL, "--json",
+    )  # fmt: skip
+    line = ran(again, Path("more"))
+    assert line["completions/mean_length"] <= 8
+    assert {"reward", "reward_std", "rewards/random/mean", "frac_reward_zero_std", "objective/entropy"} <= line.keys()
+    samples = [json.loads(row) for row in Path("more/completions/step-000001.jsonl").read_text().splitlines()]
+    assert samples[0].keys() == {"step", "prompt", "completion", "reward", "ended"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("reinforce", "--baseline", "moving", "--credit", "uniform"),
+        ("remax", "--beta", 0.1, "--curriculum"),
+        ("rloo", "--kl-in", "loss", "--kl-estimator", "k2", "--bonus", "count"),
+        ("grpo", "--scale-rewards", "none", "--average", "constant", "--credit", "potential", "--bonus", "rnd"),
+        (
+            "grpo",
+            "--epsilon-high",
+            0.28,
+            "--dynamic-sampling",
+            2,
+            "--overlong-buffer",
+            4,
+            "--mask-truncated-completions",
+        ),
+        ("ppo", "--num-mini-batches", 2, "--num-iterations", 2, "--credit", "return"),
+        ("rejection", "--rule", "raft"),
+        ("rejection", "--rule", "raft++", "--threshold", -20),
+        ("rejection", "--rule", "reinforce-rej"),
+        ("rejection", "--rule", "rso"),
+        ("rejection", "--rule", "rrhf"),
+        ("rejection", "--rule", "hindsight", "--instructions", "long", "short"),
+        ("dpo", "--online", "--loss-type", "ipo"),
+    ],
+)
+def test_every_online_method_runs(method: tuple[Any, ...], tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    out = Path("run")
+    done = tacit(
+        "tune", method[0], "--policy", tiny, "--data", data["prompts"], "--reward", data["recipe"], "--out", out,
+        *SMALL, *method[1:], "--json",
+    )  # fmt: skip
+    first = ran(done, out)
+    assert {"reward", "completions/max_length", "objective/entropy"} <= first.keys()
+    if method[0] in ("rloo", "ppo"):
+        assert {"entropy", "kl", "clip_ratio/low_mean", "policy/approxkl_avg"} <= first.keys()
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "robust", "ipo", "hinge", "slic", "simpo", "reference_free", "kto"])
+def test_every_preference_loss_runs(loss: str, tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    out = Path("run")
+    kind = "outcomes" if loss == "kto" else "comparisons"
+    done = tacit(
+        "tune", "dpo", "--policy", tiny, "--data", data[kind], "--out", out, "--loss-type", loss, "--json",
+        "--learning-rate", 0.003, "--num-train-epochs", 4, "--eval-data", data[kind], "--max-completion-length", 8,
+    )  # fmt: skip
+    first = ran(done, out)
+    assert {"rewards/chosen", "rewards/rejected"} <= first.keys()
+    assert done.json["rewards/chosen"] > done.json["rewards/rejected"]
+
+
+@pytest.mark.parametrize("kind", ["comparisons", "outcomes", "ratings"])
+def test_a_reward_is_tuned_scored_and_used(kind: str, tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    regular = ("--regulariser", "dpo_noref") if kind == "comparisons" else ()
+    done = tacit(
+        "tune", "reward", "--policy", tiny, "--data", data[kind], "--eval-data", data[kind], "--out", "run",
+        "--learning-rate", 0.003, "--num-train-epochs", 8, "--json", *regular,
+    )  # fmt: skip
+    ran(done, Path("run"))
+    scored = tacit("score", "run/reward", data["ratings"], "--out", "scored.jsonl", "--json")
+    assert scored.code == 0, scored.err
+    rows = [json.loads(row) for row in Path("scored.jsonl").read_text().splitlines()]
+    good, bad = ([r["predicted_score"] for r in rows if r["completion"] == text] for text in (" one", " dog"))
+    assert min(good) > max(bad) or kind == "comparisons"
+    assert kind != "comparisons" or done.json["eval_accuracy"] == 1.0
+    used = tacit(
+        "tune", "grpo", "--policy", tiny, "--data", data["prompts"], "--reward", "run/reward", "--out", "more", *SMALL,
+        "--credit", "attention", "--json",
+    )  # fmt: skip
+    ran(used, Path("more"))
+
+
+def test_problems_are_checked_without_a_reward(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    done = tacit(
+        "tune", "grpo", "--policy", tiny, "--data", data["problems"], "--out", "run", *SMALL, "--json",
+        "--demonstrations", data["demonstrations"], "--reverse-curriculum",
+    )  # fmt: skip
+    assert "rewards/verifier/mean" in ran(done, Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("tune", "gpro"), "no method `gpro`"),
+        (("tune", "grpo"), "needs --reward"),
+        (("tune", "sft", "--rule", "raft"), "takes no --rule"),
+        (("tune", "grpo", "--reward", "random", "--num-generations", 3), "cannot be cut into groups of 3"),
+        (("tune", "grpo", "--reward", "random", "--credit", "attention"), "has no attention"),
+        (("tune", "grpo", "--reward", "random", "--credit", "prefix"), "does not score unfinished completions"),
+        (("tune", "rloo", "--reward", "nowhere"), "nowhere holds no reward.json"),
+        (("tune", "rejection", "--reward", "random", "--rule", "hindsight"), "at least two instructions"),
+        (("tune", "grpo", "--reward", "random", "--reverse-curriculum"), "Give them with --demonstrations"),
+        (("tune", "grpo", "--reward", "random", "--stop-at-peak", "none.json"), "no metrics.json of an audit"),
+        (("tune", "grpo", "--reward", "random", "--report-to", "nobody"), "--report_to nobody is not installed"),
+        (("tune", "sft"), "no layout that is known"),
+        (("tune", "dpo", "--loss-type", "kto"), "no layout that is known"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    options: tuple[Any, ...], said: str, tacit: Any, tiny: Path, data: dict[str, Path]
+) -> None:
+    done = tacit(*options[:2], "--policy", tiny, "--data", data["prompts"], "--out", "run", *options[2:])
+    assert done.code == 2, done.err
+    assert said in done.err
+    assert done.err.count("\n") == 1
