@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tacit import __version__, terminal
 from tacit.errors import TacitError
 from tacit.options import (
+    AUDIT_OPTIONS,
     FIT_OPTIONS,
     JUDGE_OPTIONS,
     PEOPLE_OPTIONS,
@@ -37,7 +38,7 @@ from tacit.options import (
 from tacit.tune_options import TuneOptions
 
 if TYPE_CHECKING:
-    from tacit.evidence import Evidence
+    from tacit.audit.report import Report
     from tacit.rewards.contract import Reward
 
 
@@ -219,7 +220,7 @@ def _usage(reward: Reward) -> dict[str, Any]:
 def audit(
     reward: Path,
     data: str,
-    *,
+    *more: str,
     options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),  # noqa: B008
 ) -> None:
     """How far a reward can be trusted: metrics with intervals on evidence that it has not seen.
@@ -230,9 +231,16 @@ def audit(
         Folder that `tacit fit` wrote.
     data
         File, folder or hub:owner/name of comparisons, rankings, outcomes, ratings or steps.
+    more
+        To compare several rewards, `tacit audit A B ... DATA`: each with the others, on the same data.
     """
     from tacit.audit.metrics import evaluate
+    from tacit.audit.run import run
 
+    named = [reward, *map(Path, (data, *more)[:-1]), *options.others]
+    data = (data, *more)[-1]
+    if len(named) > 1:
+        return _compare(named, data, options)
     start = time.perf_counter()
     terminal.require_apart(options.out, data, options.for_, options.items)
     loaded, choices = options.load_own(reward, options.cache)
@@ -246,30 +254,50 @@ def audit(
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}
     result |= _usage(loaded)
-    if options.out is not None and options.out.suffix == ".html":
-        result |= {"audit": _report(loaded, evidence, options), "out": str(options.out)}
-        terminal.write_result(options.out.with_name("metrics.json"), result)
-    elif options.out is not None:
-        terminal.write_result(options.out, result)
-    if options.out is not None:
-        options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
+    page = options.out is not None and options.out.suffix == ".html"
+    report = run(loaded, evidence, page=page, **{name: getattr(options, name) for name in AUDIT_OPTIONS})
+    result |= {} if report is None else {"audit": report.to_dict()}
+    _write_audit(report, result, options, reward=reward, data=data)
     options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
+    if report is not None and (fell := [f for _, f in report.findings if f.key.startswith("fell_")]):
+        for finding in fell:
+            print(f"tacit: {finding.sentence}", file=sys.stderr)
+        sys.exit(1)
 
 
-def _report(reward: Reward, evidence: Evidence, options: AuditOptions) -> dict[str, Any]:
-    from tacit.artefacts import atomic_file
-    from tacit.audit import report
-    from tacit.improve.select import read_candidates
+def _compare(paths: Sequence[Path], data: str, options: AuditOptions) -> None:
+    """Several rewards on the same data."""
+    from tacit.audit.compare import compare
 
-    listed = [] if options.candidates is None else list(read_candidates(options.candidates, gold=options.gold))
-    made = report.audit(reward, evidence, candidates=listed, resamples=options.resamples, seed=options.seed)
-    assert options.out is not None
-    with atomic_file(options.out) as temporary:
-        temporary.write_text(made.html(), "utf-8")
-    if not options.json_:
-        for _, finding in made.findings[: report.Report.SENTENCES]:
-            print(f"{finding.severity}: {finding.sentence}")
-    return made.to_dict()
+    start = time.perf_counter()
+    options.alone()
+    terminal.require_apart(options.out, data, options.items)
+    loaded = [options.load(path, options.cache) for path in paths]
+    called = [reward.name for reward in loaded]
+    names = called if len(set(called)) == len(called) else [str(path) for path in paths]
+    report = compare(loaded, options.read(data), names=names, resamples=options.resamples, seed=options.seed)
+    result = {**report.to_dict(), "seconds": time.perf_counter() - start}
+    _write_audit(report, result, options, reward=paths[0], data=data, others=[str(path) for path in paths[1:]])
+    options.show(result, report.sections[1].tables[0].rows, f"{', '.join(names)} on {data}")
+
+
+def _write_audit(report: Report | None, result: dict[str, Any], options: AuditOptions, **arguments: Any) -> None:
+    """The page with its numbers beside it, or the numbers alone, and the configuration."""
+    if options.out is None:
+        return
+    if report is not None and options.out.suffix == ".html":
+        from tacit.artefacts import atomic_file
+
+        with atomic_file(options.out) as temporary:
+            temporary.write_text(report.html(), "utf-8")
+        result["out"] = str(options.out)
+        terminal.write_result(options.out.with_name("metrics.json"), result)
+        if not options.json_:
+            for _, finding in report.findings[: report.SENTENCES]:
+                print(f"{finding.severity}: {finding.sentence}")
+    else:
+        terminal.write_result(options.out, result)
+    options.keep(terminal.beside(options.out, ".config.yaml"), **arguments)
 
 
 @app.command

@@ -47,7 +47,9 @@ class Options(BaseModel):
         """Save the resolved configuration, so that --config repeats this run."""
         dumped = self.model_dump(mode="json", exclude={"config", "json_"})
         options = {name.rstrip("_"): value for name, value in dumped.items()}
-        terminal.save_configuration(path, {**options, **{name: str(value) for name, value in arguments.items()}})
+        terminal.save_configuration(
+            path, {**options, **{name: v if isinstance(v, list) else str(v) for name, v in arguments.items()}}
+        )
 
 
 class Reading(Options):
@@ -325,11 +327,39 @@ class AuditOptions(ForOne):
     candidates: Path | None = None
     """File of candidates with a gold score, as for `tacit select`: how far to choose or tune by this reward."""
     gold: str = "gold"
-    """Column of the gold score in --candidates."""
+    """Column of the gold score in --candidates; or a reward (folder or YAML file) that scores them as gold, or, without
+    --candidates, the completions of DATA."""
+    log: Path | None = None
+    """metrics.jsonl of a tuning run, with `kl`, `reward` and, where known, `gold`: was it tuned too far?"""
+    others: Annotated[tuple[Path, ...], Many] = ()
+    """Further rewards to compare it with; the same as naming them before DATA."""
+    domains: str | None = None
+    """Column of the domains that are compared; domain, source, group, template or annotator unless given."""
+    reference: Path | None = None
+    """Folder of a reward that this one must not fall below: ends with 1 where it does."""
+    allow: Annotated[tuple[str, ...], Many] = ()
+    """How much worse than --reference a metric may be, as accuracy=0.01; accuracy=0 nll=0 unless given."""
     resamples: Annotated[int, Field(ge=10)] = 1000
     """Bootstrap draws behind each interval."""
     cache: Path | None = None
     """Folder of encoded texts; kept in memory only unless given."""
+
+    def alone(self) -> None:
+        """Raise `TacitError` for options that say something of one reward only, where several are compared."""
+        given = {
+            "for_": "for",
+            "candidates": "candidates",
+            "log": "log",
+            "domains": "domains",
+            "reference": "reference",
+        }
+        for name, flag in given.items():
+            if getattr(self, name) is not None:
+                raise TacitError(f"--{flag} is about one reward. Leave it out where several are compared")
+
+
+AUDIT_OPTIONS = (*("candidates", "gold", "log", "domains", "reference", "allow", "resamples", "seed", "cache"),)
+"""The options of `tacit audit` that go to `tacit.audit.run.run`."""
 
 
 class SelectOptions(Caution):

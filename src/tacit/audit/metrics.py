@@ -97,7 +97,7 @@ def _comparisons(
     delta = pairs.forecast(reward, scores)
     clusters = _pair_clusters(pairs, prompt_of)
     decided = pairs.tie == 0
-    order, consistent, against = _order(pairs, delta)
+    rightly, consistent, against = order(pairs, delta)
     fold_cluster = np.minimum(pairs.a, pairs.b) if items.promptless else prompt_of[pairs.a]
     scaled = calibration.cross_fitted(delta, y, fold_cluster, rng, weight=w)
     credit = pair_accuracy(delta, pairs.tie)
@@ -105,7 +105,7 @@ def _comparisons(
         "accuracy": (credit, None),
         "accuracy_decided": (credit, decided),
         "length_accuracy": (pair_accuracy(lengths[pairs.a] - lengths[pairs.b], pairs.tie), None),
-        "order_consistency": (order, consistent),
+        "order_consistency": (rightly, consistent),
         "nll": (calibration.nll(delta, y), None),
         "nll_scaled": (calibration.nll(scaled, y), None),
         "tie_share": (pairs.tie, None),
@@ -275,7 +275,7 @@ def _sums(
     return result
 
 
-def _order(pairs: Pairs, delta: Array) -> tuple[Array, Array, str | None]:
+def order(pairs: Pairs, delta: Array) -> tuple[Array, Array, str | None]:
     """Whether the reward orders each comparison as it truly is (n,), how much each counts (n,), and what says so."""
     if pairs.against == "gold":
         gold = pairs.gold[:, 0] - pairs.gold[:, 1]
@@ -289,8 +289,8 @@ def _order(pairs: Pairs, delta: Array) -> tuple[Array, Array, str | None]:
     weight = np.bincount(pair, pairs.weight)
     majority = np.sign(np.bincount(pair, pairs.weight * forward * (pairs.tie == 0)))
     known = (votes >= 2) & (majority != 0)
-    order = pair_accuracy(delta * forward * majority[pair], np.zeros(len(delta)))
-    return order, np.where(known[pair], ratio(1.0, weight[pair]), 0.0), "majority" if known.any() else None
+    rightly = pair_accuracy(delta * forward * majority[pair], np.zeros(len(delta)))
+    return rightly, np.where(known[pair], ratio(1.0, weight[pair]), 0.0), "majority" if known.any() else None
 
 
 def _floor(simulated: Array) -> dict[str, float | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,11 @@ from tacit.audit.figures import Line, line_chart
 from tacit.audit.overoptimisation import study_curve
 from tacit.audit.sections import Figure, Finding, Section, Table
 from tacit.audit.study import Study
-from tacit.rewards.scoring import member_scores
+from tacit.conversation import Completion, Prompt, texts
+from tacit.evidence.records import Record
+from tacit.improve.select import Candidates
+from tacit.rewards.contract import Reward
+from tacit.rewards.scoring import member_scores, responses
 from tacit.rewards.uncertainty import How, read_members
 
 _TITLE = "Over-optimisation"
@@ -64,6 +70,30 @@ def over_optimisation(study: Study) -> Section:
         (Table(rows, "Best of n by this reward"),),
         tuple(_findings(main)),
     )
+
+
+def candidates_of(evidence: Iterable[Record]) -> list[Candidates]:
+    """The distinct completions of each prompt of some evidence, as candidates without a gold score."""
+    found: dict[str, dict[str, tuple[Prompt, Completion]]] = {}
+    for record in evidence:
+        for prompt, completion in responses(record):
+            asked, said = texts(prompt, completion)
+            found.setdefault(asked, {}).setdefault(said, (prompt, completion))
+    return [
+        Candidates(row, next(iter(own.values()))[0], [completion for _, completion in own.values()])
+        for row, own in enumerate(found.values(), 1)
+    ]
+
+
+def scored_by(gold: Reward, candidates: Sequence[Candidates]) -> list[Candidates]:
+    """Candidates with the scores of another reward as gold."""
+    prompts = [c.prompt for c in candidates for _ in c.completions]
+    scores = gold.score(prompts, [text for c in candidates for text in c.completions]).astype(np.float64)
+    ends = np.cumsum([len(c.completions) for c in candidates])
+    return [
+        replace(c, gold=scores[end - len(c.completions) : end].tolist())
+        for c, end in zip(candidates, ends, strict=True)
+    ]
 
 
 def _scores(study: Study) -> tuple[Array, Array, Array] | str:

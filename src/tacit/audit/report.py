@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,16 +16,18 @@ from tacit.audit.controls import controls
 from tacit.audit.counterfactuals import counterfactuals
 from tacit.audit.disagreement import disagreement
 from tacit.audit.distance import distance
-from tacit.audit.domains import domains
+from tacit.audit.domains import domains as domains_section
 from tacit.audit.invariance import invariance
 from tacit.audit.optimised import over_optimisation
 from tacit.audit.position import position
 from tacit.audit.quality import learning_curve, right_and_sure
+from tacit.audit.reference import against_reference
 from tacit.audit.rows import rows_to_look_at
 from tacit.audit.sections import Finding, Section
 from tacit.audit.slices import slices
 from tacit.audit.steps import whole_solutions
 from tacit.audit.study import Study
+from tacit.audit.tuning_log import Log, tuning_run
 from tacit.evidence import Evidence
 from tacit.improve.select import Candidates
 from tacit.progress import track
@@ -43,8 +46,15 @@ class Report:
     resamples: int
     seed: int
     sections: tuple[Section, ...]
+    title: str = ""
+    """What stands above the page, where it is not about one reward."""
 
     SENTENCES = 5
+
+    @property
+    def heading(self) -> str:
+        """The question that the page answers."""
+        return self.title or f"How far can “{self.reward}” be trusted?"
 
     @property
     def findings(self) -> list[tuple[Section, Finding]]:
@@ -83,16 +93,25 @@ class Report:
 
 
 def audit(
-    reward: Reward, evidence: Evidence, *, candidates: Sequence[Candidates] = (), resamples: int = 1000, seed: int = 0
+    reward: Reward,
+    evidence: Evidence,
+    *,
+    candidates: Sequence[Candidates] = (),
+    domains: str | None = None,
+    log: Log | None = None,
+    reference: Reward | None = None,
+    allowed: Mapping[str, float] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Report:
-    """Every section on `evidence` that the reward has not seen; with `candidates` that hold a gold score also
-    over-optimisation. A progress bar counts the sections."""
-    if evidence.kind == "steps":
-        evidence = whole_solutions(reward, evidence)
-    study = Study.of(
-        reward, evidence, evidence.kind, evidence.source, resamples=resamples, seed=seed, candidates=candidates
-    )
-    sections = (
+    """Every section on `evidence` that the reward has not seen; a progress bar counts them.
+
+    With `candidates` that hold a gold score, or the `log` of a tuning run, also over-optimisation. `domains` names the
+    column of the section on other domains; `reference` is a reward that this one must not fall below by more than
+    `allowed` (`tacit.audit.reference`).
+    """
+    study = study_of(reward, evidence, candidates=candidates, domains=domains, log=log, resamples=resamples, seed=seed)
+    sections: list[Callable[[Study], Section]] = [
         right_and_sure,
         controls,
         biases,
@@ -100,14 +119,25 @@ def audit(
         counterfactuals,
         over_optimisation,
         slices,
-        domains,
+        domains_section,
         distance,
         disagreement,
         rows_to_look_at,
         learning_curve,
         invariance,
-    )
+    ]
+    if reference is not None:
+        sections.insert(0, partial(against_reference, reference=reference, allowed=allowed))
+    if log is not None:
+        sections.insert(sections.index(over_optimisation) + 1, tuning_run)
     return run_sections(study, track(sections, "auditing", len(sections)))
+
+
+def study_of(reward: Reward, evidence: Evidence, **options: Any) -> Study:
+    """What an audit of `evidence` looks at; solutions in steps are whole ones here. Options are those of `Study.of`."""
+    if evidence.kind == "steps":
+        evidence = whole_solutions(reward, evidence)
+    return Study.of(reward, evidence, evidence.kind, evidence.source, **options)
 
 
 def run_sections(study: Study, sections: Iterable[Any]) -> Report:

@@ -7,7 +7,7 @@ ratings the pairs of one prompt whose labels or scores differ. Sections of the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from tacit.audit import ranking
 from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, read_pairs, read_values
 from tacit.audit.bootstrap import Array, Clusters, Index, interval
+from tacit.audit.tuning_log import Log
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
 from tacit.improve.select import Candidates
@@ -43,6 +44,8 @@ class Study:
     """Completions to choose from, with a gold score, for the over-optimisation curve."""
     domains: str | None = None
     """The column that says which domain a row is of; found by its name unless given."""
+    log: Log | None = None
+    """KL, reward and gold score at the steps of a tuning run."""
 
     @classmethod
     def of(
@@ -56,6 +59,7 @@ class Study:
         seed: int = 0,
         candidates: Sequence[Candidates] = (),
         domains: str | None = None,
+        log: Log | None = None,
     ) -> Study:
         """Read `evidence` once; raises `EvidenceError` where it is empty or does not say which completion is better."""
         records = list(evidence)
@@ -74,7 +78,16 @@ class Study:
         if len(pairs.a) == 0:
             raise EvidenceError("no comparison to audit with", mend="Give at least one.", source=source)
         extra = [(record.model_extra or {}) | _named(record) for record in records]
-        return cls(reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed, candidates, domains)
+        return cls(
+            reward, kind, source, pairs, [extra[i - 1] for i in row], row, resamples, seed, candidates, domains, log
+        )
+
+    def under(self, reward: Reward) -> Study:
+        """The same evidence under another reward; what depends on the evidence alone is not computed again."""
+        other = replace(self, reward=reward)
+        for name in ("lengths", "prompt_of", "blocks", "clusters"):
+            other.__dict__[name] = getattr(self, name)
+        return other
 
     @property
     def n(self) -> int:
