@@ -10,8 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT = 560, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 48
+# Narrow on purpose: letters keep their size on a phone, where a wide picture would shrink.
+_WIDTH, _HEIGHT = 400, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 10, 42
+_LETTER = 7.0
+"""Width of a letter at the page's 12.5 px, on the safe side."""
+_BESIDE = 24
+"""Names up to this long stand beside their intervals, longer ones above."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,15 @@ def line_chart(
         raise ValueError("a chart needs at least one finite point")
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = y_range or _padded(min(ys), max(ys))
-    place_x = _scale(x_low, x_high, _LEFT + 8, _WIDTH - _RIGHT - 8, log=log_x)
+    place_x = _scale(x_low, x_high, _LEFT + 6, _WIDTH - _RIGHT - 6, log=log_x)
     place_y = _scale(y_low, y_high, _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(place_x, place_y, x_ticks or ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
     for x, label in marks:
         at = place_x(x)
         parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        left = at > _WIDTH * 0.7
+        left = at + 5 + _LETTER * len(label) > _WIDTH - _RIGHT
         anchor, shift = ("end", -5) if left else ("start", 5)
-        parts.append(f'<text x="{at + shift:.1f}" y="{_TOP + 14}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(f'<text x="{at + shift:.1f}" y="{_TOP + 11}" text-anchor="{anchor}">{escape(label)}</text>')
     for number, line in enumerate(lines):
         colour = f"c{number if line.colour is None else line.colour}"
         if line.low is not None and line.high is not None:
@@ -76,7 +81,7 @@ def line_chart(
             parts.append(f'<polygon class="band {colour}" points="{_points(outline, place_x, place_y)}"/>')
         known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
         if line.dots:
-            parts += [f'<circle class="dot {colour}" cx="{place_x(x)}" cy="{place_y(y)}" r="3.5"/>' for x, y in known]
+            parts += [f'<circle class="dot {colour}" cx="{place_x(x)}" cy="{place_y(y)}" r="3"/>' for x, y in known]
         else:
             style = " dashed" if line.dashed else ""
             parts.append(f'<polyline class="curve {colour}{style}" points="{_points(known, place_x, place_y)}"/>')
@@ -92,28 +97,34 @@ def interval_chart(
     if not values:
         raise ValueError("a chart needs at least one finite value")
     low, high = _padded(min(values), max(values))
-    left, step, top = 215, 26, _TOP + (16 if reference else 0)
-    bottom = top + step * len(rows) + 8
-    place = _scale(low, high, left, _WIDTH - 20)
+    longest = max(len(row.label) for row in rows)
+    above = longest > _BESIDE
+    step, top = (36, _TOP + 14) if above else (24, _TOP + (14 if reference else 0))
+    left = 10 if above else 14 + _LETTER * longest
+    bottom = top + step * len(rows) + 6
+    place = _scale(low, high, left, _WIDTH - 14)
     parts = []
     for value in ticks(low, high):
         parts.append(f'<line class="grid" x1="{place(value)}" x2="{place(value)}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text x="{place(value)}" y="{bottom + 18}" text-anchor="middle">{_plain(value)}</text>')
+        parts.append(_below(place(value), bottom + 15, _plain(value)))
     if reference is not None:
         at = place(reference[0])
         parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text x="{at}" y="{top - 5}" text-anchor="middle">{escape(reference[1])}</text>')
+        parts.append(_below(at, top - 5, reference[1]))
     for number, row in enumerate(rows):
-        y = top + step * number + step / 2
-        parts.append(f'<text x="{left - 10}" y="{y + 5:.1f}" text-anchor="end">{escape(_short(row.label))}</text>')
+        y = top + step * number + (27 if above else step / 2)
+        if above:
+            shown = escape(_short(row.label, int((_WIDTH - 4) / _LETTER)))
+            parts.append(f'<text class="name" x="2" y="{y - 12:.1f}">{shown}</text>')
+        else:
+            parts.append(f'<text x="{left - 10:.1f}" y="{y + 4.5:.1f}" text-anchor="end">{escape(row.label)}</text>')
         if row.ends:
             ends = f'x1="{place(row.ends[0])}" x2="{place(row.ends[1])}"'
             parts.append(f'<line class="whisker c{row.colour}" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
         if math.isfinite(row.value):
-            parts.append(f'<circle class="dot c{row.colour}" cx="{place(row.value)}" cy="{y:.1f}" r="4.5"/>')
-    middle = (left + _WIDTH - 20) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{bottom + 36}" text-anchor="middle">{escape(x_label)}</text>')
-    return _svg(parts, title, bottom + 44)
+            parts.append(f'<circle class="dot c{row.colour}" cx="{place(row.value)}" cy="{y:.1f}" r="4"/>')
+    parts.append(_below((left + _WIDTH - 14) / 2, bottom + 31, x_label))
+    return _svg(parts, title, bottom + 37)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -138,14 +149,20 @@ def _axes(
     for value in y_ticks:
         y = place_y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y + 5:.1f}" text-anchor="end">{_plain(value)}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4.5:.1f}" text-anchor="end">{_plain(value)}</text>')
     for value in x_ticks:
-        parts.append(f'<text x="{place_x(value)}" y="{bottom + 19}" text-anchor="middle">{_plain(value)}</text>')
-    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+        parts.append(_below(place_x(value), bottom + 16, _plain(value)))
+    parts.append(_below((_LEFT + right) / 2, _HEIGHT - 6, x_label))
     middle = (_TOP + bottom) / 2
-    turned = f'transform="rotate(-90 14 {middle})" x="14" y="{middle}"'
+    turned = f'transform="rotate(-90 12 {middle})" x="12" y="{middle}"'
     parts.append(f'<text {turned} text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
+
+
+def _below(at: float, y: float, text: str) -> str:
+    """Text centred at `at`, or as near to it as the picture's sides allow."""
+    half = _LETTER * len(text) / 2
+    return f'<text x="{min(max(at, half), _WIDTH - half):.1f}" y="{y:.1f}" text-anchor="middle">{escape(text)}</text>'
 
 
 def _scale(low: float, high: float, start: float, end: float, *, log: bool = False) -> Callable[[float], float]:
@@ -195,5 +212,5 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def _short(text: str, most: int = 28) -> str:
+def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

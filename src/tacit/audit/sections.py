@@ -34,6 +34,12 @@ class Table:
     rows: Sequence[dict[str, Any]]
     caption: str = ""
 
+    @property
+    def texts(self) -> set[str]:
+        """Columns of running text, beside the first one: they break over lines, and the page folds such a table."""
+        names = list(self.rows[0])[1:] if self.rows else []
+        return {name for name in names if any(len(row[name]) > 40 for row in self.rows if isinstance(row[name], str))}
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -1,7 +1,20 @@
-"""Does an audit name the faults that are there, and no others? One planted fault at a time, over seeds.
+"""`tacit lab audit-faults`: does an audit name the faults that are there, and no others?
 
-The reward under audit is the built-in world's true reward, bounded noise added, with one fault; a world without a fault
-counts false alarms. Votes come from Bradley-Terry people, so that the truth itself errs as they do.
+The reward under audit is the built-in world's true reward with noise that the text fixes, and one planted fault at a
+time, over seeds; a world without a fault counts false alarms. Votes come from Bradley-Terry people, so that the truth
+itself errs as they do.
+
+- `length bias`: 2 logits for a doubling of length. `over-confident`: log-odds twice too large. `broken slice`: noise on
+  prompts by experts, a third of all. `prompt-blind`: the best that the answer could be worth under any question.
+- `mislabelled rows`: a tenth of the votes turned round. `position bias`: people give 1 logit to the first answer.
+
+`named` is how often the finding that names the fault is made. `false_alarms` is how often any fault or warning is
+reported that is not true of the planted world: findings that follow from a fault are none (padding pays where length
+does; what is broken may lose to a bag of words that was fitted on these very votes), and `follows` counts them. All
+with Wilson's 95% intervals over seeds. `findings` counts the seeds in which each finding is made.
+
+`mislabelled`: share of turned votes among as many rows as were turned, by the report's order, by the loss of the reward
+under audit, which knows the truth but for its noise, and by lot.
 """
 
 from __future__ import annotations
@@ -15,7 +28,10 @@ import numpy as np
 
 from tacit.audit.biases import biases
 from tacit.audit.calibration import fit_temperature
+from tacit.audit.controls import controls
 from tacit.audit.counterfactuals import counterfactuals
+from tacit.audit.invariance import invariance
+from tacit.audit.position import position
 from tacit.audit.quality import right_and_sure
 from tacit.audit.report import run_sections
 from tacit.audit.rows import rows_to_look_at
@@ -26,6 +42,7 @@ from tacit.evidence import Evidence
 from tacit.evidence.annotators import Annotator
 from tacit.features import load_encoder
 from tacit.lab import phrases
+from tacit.lab.seeds import mean_interval, wilson
 from tacit.lab.worlds import World
 from tacit.progress import track
 
@@ -33,7 +50,8 @@ Change = Callable[[np.ndarray, list[str], list[str]], np.ndarray]
 
 RATIONALITY = 2.0
 FLIPS = 0.1
-_SECTIONS = (right_and_sure, biases, counterfactuals, slices, rows_to_look_at)
+POSITION = 1.0
+_SECTIONS = (right_and_sure, controls, biases, position, counterfactuals, slices, rows_to_look_at, invariance)
 
 
 @dataclass
@@ -104,45 +122,60 @@ def _expert(world: World, asked: list[str]) -> np.ndarray:
     return world.read(asked, [""] * len(asked))[:, -1] > 0
 
 
-FAULTS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "length bias": ("length_bias", "rewards_padding"),
-    "over-confident": ("over_confident",),
-    "broken slice": ("blind_slice",),
-    "mislabelled rows": ("mislabelled",),
-    "prompt-blind": ("prompt_blind",),
+FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "none": ("", ()),
+    "length bias": ("length_bias", ("rewards_padding", "beaten_by_bag_of_words")),
+    "over-confident": ("over_confident", ()),
+    "broken slice": ("blind_slice", ("beaten_by_bag_of_words",)),
+    "mislabelled rows": ("mislabelled", ()),
+    "prompt-blind": ("prompt_blind", ("beaten_by_bag_of_words",)),
+    "position bias": ("position_bias", ()),
 }
-"""Planted fault, and the findings that name it. What follows from a fault is no false alarm: padding pays where length
-does."""
+"""Planted fault: the finding that names it, and those that follow from it."""
 
 
-def run(*, seeds: int = 10, seed: int = 0, rows: int = 3000) -> dict[str, Any]:
-    """Share of seeds in which each finding is made, for each planted fault."""
+def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000) -> dict[str, Any]:
+    """How often each fault is named, and how often something is that is not there."""
     world = World()
     found: dict[str, list[set[str]]] = {fault: [] for fault in FAULTS}
     picked: list[dict[str, float]] = []
     for fault, s in track([(f, s) for f in FAULTS for s in range(seed, seed + seeds)], "auditing", len(FAULTS) * seeds):
-        study, wrong = _study(world, fault, s, rows)
+        study, wrong = _study(world, fault, s, votes)
         report = run_sections(study, _SECTIONS)
         found[fault].append(report.faults)
         if fault == "mislabelled rows":
             picked.append(_precision(report.to_dict()["sections"]["rows"], study, wrong))
-    keys = sorted(
-        {key for sets in found.values() for each in sets for key in each} | {k for v in FAULTS.values() for k in v}
-    )
-    table = [
-        {"planted": fault} | {key: float(np.mean([key in each for each in sets])) for key in keys}
-        for fault, sets in found.items()
-    ]
-    named = {f: float(np.mean([bool(each & set(FAULTS[f])) for each in found[f]])) for f in FAULTS if FAULTS[f]}
-    alarms = {f: float(np.mean([bool(each - set(FAULTS[f])) for each in found[f]])) for f in FAULTS}
-    precision = {k: float(np.mean([p[k] for p in picked])) for k in picked[0]}
-    return {"rows": table, "named": named, "false_alarms": alarms, "mislabelled_precision": precision, "seeds": seeds}
+    keys = sorted({key for sets in found.values() for each in sets for key in each})
+    rows = []
+    for fault, (key, follows) in FAULTS.items():
+        named = sum(key in each for each in found[fault])
+        alarms = [each - {key, *follows} for each in found[fault]]
+        alarmed = sum(map(bool, alarms))
+        row: dict[str, Any] = {"planted": fault}
+        if key:
+            row |= {"named": f"{named} of {seeds}", "named_ci": wilson(named, seeds)}
+        row |= {"false_alarms": f"{alarmed} of {seeds}", "false_alarms_ci": wilson(alarmed, seeds)}
+        row |= {"follows": f"{sum(bool(each & set(follows)) for each in found[fault])} of {seeds}"} if follows else {}
+        rows.append(row | {"which": ", ".join(sorted(set().union(*alarms)))})
+    findings = [{"planted": f} | {k: sum(k in each for each in sets) for k in keys} for f, sets in found.items()]
+    precision = []
+    for order in picked[0]:
+        mean, ends = mean_interval([each[order] for each in picked])
+        precision.append({"order": order, "turned": mean, "turned_ci": ends})
+    return {
+        "experiment": "audit-faults",
+        "seeds": seeds,
+        "votes": votes,
+        "rows": rows,
+        "findings": findings,
+        "mislabelled": precision,
+    }
 
 
 def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.ndarray]:
     rng = np.random.default_rng(seed)
-    votes = world.compare(rows, rng, [Annotator(rationality=RATIONALITY)])
+    bias = POSITION if fault == "position bias" else 0.0
+    votes = world.compare(rows, rng, [Annotator(rationality=RATIONALITY, position_bias=bias)])
     wrong = rng.random(rows) < (FLIPS if fault == "mislabelled rows" else 0.0)
     expert = _expert(world, [row["prompt"] for row in votes])
     for row, flip, level in zip(votes, wrong, expert, strict=True):
@@ -150,6 +183,7 @@ def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.nd
         if flip:
             for a, b in (("chosen", "rejected"), ("gold_chosen", "gold_rejected")):
                 row[a], row[b] = row[b], row[a]
+            row["chosen_first"] = not row["chosen_first"]
     changes = {
         "length bias": _length,
         "over-confident": _over_confident,
