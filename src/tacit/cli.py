@@ -126,6 +126,9 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     elif options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         train, test = split(train, by=options.by, test=options.test, seed=options.seed)
     cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
+    prepared = options.imitates(train, test, encoder=options.encoder, cache=cache, seed=options.seed)
+    if prepared is not None:
+        train, test = prepared.train, prepared.test
     own = set(FIT_OPTIONS + SHAPE_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS + JUDGE_OPTIONS)
     # A saved configuration names every option: those at their defaults say nothing, and a model may lack them.
     chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
@@ -133,6 +136,13 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     reward = rewards.fit(
         train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.name, **chosen
     )
+    shown = []
+    if prepared is not None:
+        from tacit.demonstrations.fit import tested
+
+        shown = tested(reward, prepared, evaluate, resamples=options.resamples, seed=options.seed)
+        reward.report["demonstrations"] = {**prepared.report, "held_out": shown}
+        reward.report["warnings"] = [*reward.report.get("warnings", ()), *prepared.report.get("warnings", ())]
     for warning in reward.report.get("warnings", ()):
         print(f"tacit: {warning}", file=sys.stderr)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
@@ -156,6 +166,8 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         write_json(folder / "metrics.json", terminal.finite(result))
         options.keep(folder / "config.yaml", data=data)
     options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
+    if shown and not options.json_:
+        terminal.print_table(shown, "Held-out demonstrations against answers of the policies")
     if people and not options.json_:
         terminal.print_table(narrow(people), "Adapted to one person from that many comparisons, tested on others")
 

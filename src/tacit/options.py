@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tacit import terminal
+from tacit.demonstration_options import FromDemonstrations
 from tacit.errors import TacitError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class CheckOptions(Reading):
     """Most rows named for each finding."""
 
 
-class FitOptions(Reading, Caution):
+class FitOptions(Reading, Caution, FromDemonstrations):
     """Options of `tacit fit`."""
 
     out: Path
