@@ -42,6 +42,10 @@ def controls(study: Study) -> Section:
         key = "beaten_by_" + name.replace(" ", "_")
         if gain_ci[1] < 0:
             sentence = f"{name.capitalize()} beats it: {accuracy:.1%} against {own:.1%} of comparisons"
+        elif gain < 0:
+            sentence = (
+                f"{name.capitalize()} does better, by chance or not: {accuracy:.1%} against {own:.1%} of comparisons"
+            )
         else:
             sentence = f"It is not shown to beat {name}: {own:.1%} against {accuracy:.1%} of comparisons"
         sentence += f" (difference {gain:+.1%}, 95% {gain_ci[0]:+.1%} to {gain_ci[1]:+.1%})."

@@ -55,8 +55,12 @@ def line_chart(
     x_ticks: Sequence[float] | None = None,
     y_range: tuple[float, float] | None = None,
     marks: Sequence[tuple[float, str]] = (),
+    upper: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Curves over one axis; `marks` are vertical lines (x, label). `title` is read by screen readers."""
+    """Curves over one axis; `marks` are vertical lines (x, label), `upper` what stands above at x, where there is room.
+
+    `title` is read by screen readers.
+    """
     xs = [x for line in lines for x in line.x if math.isfinite(x)] + [x for x, _ in marks]
     ys = [y for line in lines for part in (line.y, line.low, line.high) for y in part or () if math.isfinite(y)]
     if not xs or not ys:
@@ -64,14 +68,16 @@ def line_chart(
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = y_range or _padded(min(ys), max(ys))
     place_x = _scale(x_low, x_high, _LEFT + 6, _WIDTH - _RIGHT - 6, log=log_x)
-    place_y = _scale(y_low, y_high, _HEIGHT - _BOTTOM, _TOP)
+    top = _TOP + (16 if upper else 0)
+    place_y = _scale(y_low, y_high, _HEIGHT - _BOTTOM, top)
     parts = [_axes(place_x, place_y, x_ticks or ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
+    parts += _upper(upper, place_x)
     for x, label in marks:
         at = place_x(x)
-        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{top}" y2="{_HEIGHT - _BOTTOM}"/>')
         left = at + 5 + _LETTER * len(label) > _WIDTH - _RIGHT
         anchor, shift = ("end", -5) if left else ("start", 5)
-        parts.append(f'<text x="{at + shift:.1f}" y="{_TOP + 11}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(f'<text x="{at + shift:.1f}" y="{top + 11}" text-anchor="{anchor}">{escape(label)}</text>')
     for number, line in enumerate(lines):
         colour = f"c{number if line.colour is None else line.colour}"
         if line.low is not None and line.high is not None:
@@ -157,6 +163,18 @@ def _axes(
     turned = f'transform="rotate(-90 12 {middle})" x="12" y="{middle}"'
     parts.append(f'<text {turned} text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
+
+
+def _upper(labels: Sequence[tuple[float, str]], place_x: Callable[[float], float]) -> list[str]:
+    """Labels above the picture from left to right, those left out that would touch the one before."""
+    parts, free = [], 0.0
+    for x, label in labels:
+        half = _LETTER * len(label) / 2
+        at = min(max(place_x(x), half), _WIDTH - half)
+        if at - half >= free:
+            parts.append(_below(at, _TOP + 3, label))
+            free = at + half + _LETTER
+    return parts
 
 
 def _below(at: float, y: float, text: str) -> str:

@@ -42,7 +42,7 @@ def over_optimisation(study: Study) -> Section:
     lines = [
         Line("delivered: gold score of its choice", kl, main["gold"], low, high),
         Line("promised: the reward itself", kl, main["proxy"], dashed=True),
-        Line("the fitted law d (alpha - beta d)", kl, main["law"], dashed=True, colour=4),
+        Line("the fitted law d (α − β d)", kl, main["law"], dashed=True, colour=4),
         Line("length alone", kl, control["gold"], colour=3),
     ]
     lines += [Line(f"with pessimism {name}", kl, c["gold"], colour=2) for name, c in curves.items() if name == "min"]
@@ -53,6 +53,7 @@ def over_optimisation(study: Study) -> Section:
         x_label="KL bound of best of n, nats",
         y_label="standard deviations",
         marks=marks,
+        upper=[(at, f"n = {n}" if k == 0 else str(n)) for k, (at, n) in enumerate(zip(kl, main["n"], strict=True))],
     )
     rows = [_row(name, curve) for name, curve in {**curves, "none: length alone": control}.items()]
     return Section(
@@ -126,11 +127,11 @@ def _findings(curve: dict[str, Any]) -> list[Finding]:
     }
     most, best = curve["n"][-1], int(curve["measured_peak_n"])
     low, high = curve["measured_peak_n_ci"]
-    lost = max(curve["gold"]) - curve["gold"][-1]
-    if high < most:
+    if high < most and curve["lost_ci"] is not None and curve["lost_ci"][0] > 0:
         sentence = (
             f"Use it for best-of-n up to n = {best} (95% {low:.0f} to {high:.0f}): at n = {most} the gold score is "
-            f"{lost:.2f} standard deviations below its best."
+            f"{curve['lost']:.2f} standard deviations below its best (95% {curve['lost_ci'][0]:.2f} to "
+            f"{curve['lost_ci'][1]:.2f})."
         )
         findings = [Finding("over_optimised", "fault", sentence, numbers)]
     else:
@@ -145,9 +146,14 @@ def _findings(curve: dict[str, Any]) -> list[Finding]:
         ends = curve["peak_kl_ci"]
         upper = "beyond measure" if ends is None or ends[1] is None else f"{ends[1]:.1f}"
         lower = "?" if ends is None or ends[0] is None else f"{ends[0]:.1f}"
-        sentence = (
-            f"Do not tune past KL {curve['peak_kl']:.1f} nats (95% {lower} to {upper}), where the fitted law peaks."
-        )
+        peak, tried = curve["peak_kl"], curve["kl"][-1]
+        if peak <= tried:
+            sentence = f"Do not tune past KL {peak:.1f} nats (95% {lower} to {upper}), where the fitted law peaks."
+        else:
+            sentence = (
+                f"The fitted law peaks at KL {peak:.1f} nats (95% {lower} to {upper}), and {tried:.1f} were tried: "
+                "a forecast, not a measurement. Do not tune past what was tried without a gold score beside the run."
+            )
         findings.append(Finding("kl_budget", "advice", sentence, numbers))
     return findings
 
@@ -157,8 +163,8 @@ def _row(name: str, curve: dict[str, Any]) -> dict[str, Any]:
         "pessimism": name,
         "gain at the largest n": curve["final_gold"],
         "95%": curve["final_gold_ci"],
-        "best n": curve["measured_peak_n"],
-        "best n 95%": curve["measured_peak_n_ci"],
+        "best n": int(curve["measured_peak_n"]),
+        "best n 95%": [int(end) for end in curve["measured_peak_n_ci"]],
         "predicted peak, KL": "none in reach" if curve["peak_kl"] is None else curve["peak_kl"],
         "promised minus delivered": curve["gap"],
     }

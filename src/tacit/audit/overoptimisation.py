@@ -107,7 +107,8 @@ def study_curve(
     fits the law to that share of the KL range alone, to see whether it would have foretold the rest.
 
     Keys, lists over n: `n`, `kl`, `gold`, `gold_ci`, `proxy`, `law`; and `alpha`, `beta`, `peak_kl` (predicted),
-    `peak_n`, `measured_peak_n` with its interval, `gap` (promised minus delivered at the largest n), each with `_ci`.
+    `peak_n`, `measured_peak_n` with its interval, `gap` (promised minus delivered at the largest n), `final_gold`
+    (gained there) and `lost` (by which it lies there below the highest point), each with `_ci`.
     """
     p, g = np.asarray(proxy, dtype=np.float64), np.asarray(gold, dtype=np.float64)
     if p.shape != g.shape or p.ndim not in (1, 2) or not (np.isfinite(p).all() and np.isfinite(g).all()):
@@ -130,6 +131,7 @@ def study_curve(
     laws = fit_laws(kl[early], gained[:, early])
     peak = laws.peak
     measured = np.array(counts)[curves["gold"].argmax(1)]
+    lost = gained[:, gained[0].argmax()] - gained[:, -1]
     gap = (curves["proxy"][:, -1] - curves["proxy"][:, 0]) - gained[:, -1]
     return {
         "n": counts,
@@ -145,6 +147,7 @@ def study_curve(
         **_with_interval("measured_peak_n", measured.astype(np.float64)),
         **_with_interval("gap", gap),
         **_with_interval("final_gold", gained[:, -1]),
+        **_with_interval("lost", lost),
     }
 
 

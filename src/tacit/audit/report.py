@@ -157,7 +157,8 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
-        return f"{cell(float(value[0]))} to {cell(float(value[1]))}"
+        low, high = value if all(isinstance(v, int) for v in value) else map(float, value)
+        return f"{cell(low)} to {cell(high)}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {cell(v)}" for key, v in value.items())
     return str(value)
