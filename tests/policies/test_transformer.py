@@ -37,7 +37,7 @@ def policy(request: pytest.FixtureRequest, policy_folders: dict[str, Path]) -> T
 def test_sampled_logprobs_are_those_of_the_stock_forward(policy: TransformerPolicy) -> None:
     assert isinstance(policy, TrainablePolicy)
     for temperature in (1.0, 0.7):
-        rollout = policy.rollout(PROMPTS, 3, Sampling(max_new_tokens=12, temperature=temperature, seed=3))
+        rollout = policy.rollout(PROMPTS, 3, Sampling(max_new_tokens=48, temperature=temperature, seed=3))
         assert rollout.tokens.shape == rollout.logprobs.shape == rollout.mask.shape
         assert len(rollout.texts) == 12
         expected = stock_logprobs(policy, rollout, temperature)

@@ -6,7 +6,8 @@ computed; the logits at the end are computed only where they are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,8 @@ def _sequences(responses: Responses, rows: np.ndarray) -> tuple[list[list[int]],
 class StockDecoder:
     """A `Decoder` on the model's own forward pass and cache, prompts padded on the left."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self.model, self.precision = model, precision
         self.device = next(model.parameters()).device
 
     def prefill(self, prompts: Sequence[Sequence[int]], n: int, length: int) -> Tensor:
@@ -126,7 +127,8 @@ class StockDecoder:
         self.mask_BT = self.mask_BT[rows]
 
     def _run(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Any:
-        return self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-            logits_to_keep=1,
-        )  # fmt: skip
+        with self.precision():
+            return self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+                logits_to_keep=1,
+            )  # fmt: skip

@@ -20,8 +20,9 @@ from tacit.artefacts import atomic_directory
 from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
-from tacit.policies import stock
+from tacit.policies import lean, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
+from tacit.policies.decoding import LeanDecoder
 from tacit.policies.rollout import sample
 from tacit.policies.scores import token_scores
 from tacit.policies.tokens import Codec, PolicyError
@@ -122,7 +123,7 @@ class TransformerPolicy:
     ) -> Rollout:
         """n sampled responses of each prompt with their log-probabilities; no gradients."""
         encoded = self.encode(prompts)
-        with torch.no_grad(), self._evaluating(), self._precision():
+        with torch.inference_mode(), self._evaluating():
             return sample(self._decoder, self.codec, encoded, n, sampling, device=self.device, first=first)
 
     def logprobs(
@@ -193,7 +194,11 @@ class TransformerPolicy:
             self.tokenizer.save_pretrained(temporary)
 
     def _decoder(self) -> Any:
-        return stock.StockDecoder(self.model)
+        found = self._family()
+        return stock.StockDecoder(self.model, self._precision) if found is None else LeanDecoder(found, self.dtype)
+
+    def _family(self) -> lean.Family | None:
+        return lean.family(self.model)
 
     def _precision(self) -> Any:
         if self.dtype is torch.float32:

@@ -1,0 +1,161 @@
+"""Speed of sampling: `TransformerPolicy.rollout` beside transformers' own `generate`, on the same weights and prompts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tacit.errors import MissingExtra, TacitError, extra_installed
+
+SIZES = {
+    1: {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab": 1024},
+    15: {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 7, "num_attention_heads": 6, "vocab": 4096},
+    60: {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 11, "num_attention_heads": 10, "vocab": 8192},
+}  # fmt: skip
+"""Models by millions of weights."""
+
+
+def run(
+    sizes: tuple[int, ...] = (1, 15, 60),
+    prompts: int = 8,
+    n: int = 8,
+    prompt_tokens: int = 16,
+    tokens: int = 48,
+    repeats: int = 3,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Sample `n` responses of exactly `tokens` tokens to each of `prompts` random prompts, on each side in turn.
+
+    Sides: transformers' generate (float32, as it loads), ours in float32, ours in bfloat16 where the device has it.
+    Rows hold medians of seconds, `times_faster` (median of the ratios within a round), the share of the device's matrix
+    products in the same precision, and the largest difference between the log-probabilities sampled and those of the
+    training pass. Raises `MissingExtra` without transformers.
+    """
+    if not extra_installed("transformers"):
+        raise MissingExtra("hf", "`bench rollout`")
+    if unknown := [size for size in sizes if size not in SIZES]:
+        raise TacitError(
+            f"there is no model of {unknown[0]} million weights. Choose from: {', '.join(map(str, SIZES))}"
+        )
+    import torch
+
+    limits = {dtype: matmul_limit(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        rows += _compare(size, prompts, n, prompt_tokens, tokens, repeats, seed, limits)
+    return {
+        "rows": rows,
+        "threads": torch.get_num_threads(),
+        "gflops_float32": round(2 * limits[torch.float32] / 1e9),
+        "gflops_bfloat16": round(2 * limits[torch.bfloat16] / 1e9),
+    }
+
+
+def _compare(
+    size: int, prompts: int, n: int, prompt_tokens: int, tokens: int, repeats: int, seed: int, limits: dict[Any, float]
+) -> list[dict[str, Any]]:
+    import torch
+
+    from tacit.policies.contract import Sampling
+    from tacit.policies.rollout import sample
+    from tacit.policies.tokens import Codec
+    from tacit.policies.transformer import TransformerPolicy
+
+    policy = bench_policy(size, "float32", prompt_tokens + tokens)
+    fast = TransformerPolicy(policy.model, policy.tokenizer, dtype="auto")
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = policy.model.config.vocab_size
+    ids = torch.randint(3, vocabulary, (prompts, prompt_tokens), generator=generator)
+    repeated = ids.repeat_interleave(n, 0).to(policy.device)
+    sampling = Sampling(max_new_tokens=tokens, seed=seed)
+
+    def theirs() -> Any:
+        return policy.model.generate(
+            repeated, attention_mask=torch.ones_like(repeated), do_sample=True, top_k=0, min_new_tokens=tokens,
+            max_new_tokens=tokens, pad_token_id=0,
+        )  # fmt: skip
+
+    def ours(side: TransformerPolicy) -> Any:
+        codec = Codec(side.tokenizer, (), prompt_tokens + tokens)  # no end token: exactly `tokens` tokens
+        with torch.inference_mode():
+            return sample(side._decoder, codec, ids.tolist(), n, sampling, device=side.device)
+
+    sides: dict[str, Callable[[], Any]] = {"transformers generate": theirs, "tacit fp32": lambda: ours(policy)}
+    if fast.dtype is not policy.dtype:
+        sides["tacit"] = lambda: ours(fast)
+    rollouts = {name: side() for name, side in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            seconds[name].append(time.perf_counter() - start)
+    work = _multiply_adds(policy.model) * prompts * n * (tokens - 1)
+    rows = []
+    for name, times in seconds.items():
+        ratios = [other / mine for other, mine in zip(seconds["transformers generate"], times, strict=True)]
+        middle = statistics.median(times)
+        exact = fast if name == "tacit" else policy
+        row = {
+            "weights": f"{size}M", "side": name, "seconds": round(middle, 3),
+            "tokens_per_second": round(prompts * n * tokens / middle),
+            "times_faster": round(statistics.median(ratios), 2),
+            "share_of_products": round(work / middle / limits[exact.dtype], 3),
+        }  # fmt: skip
+        if name != "transformers generate":
+            with torch.no_grad():
+                difference = exact.logprobs(rollouts[name]).logprobs - rollouts[name].logprobs
+            row["largest_difference"] = float(difference.abs().max())
+        rows.append(row)
+    return rows
+
+
+def bench_policy(size: int, dtype: str, context: int) -> Any:
+    """A Llama of `size` million random weights with a tokenizer that writes numbers."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from tacit.policies.transformer import TransformerPolicy
+
+    shape = dict(SIZES[size])
+    vocabulary = shape.pop("vocab")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, max_position_embeddings=max(512, context), tie_word_embeddings=True, bos_token_id=1,
+        eos_token_id=2, pad_token_id=0, **shape,
+    )  # fmt: skip
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {str(number): number for number in range(3, vocabulary)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")), eos_token="</s>", pad_token="<pad>"
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return TransformerPolicy(LlamaForCausalLM(config).eval().to(device), tokenizer, dtype=dtype)
+
+
+def _multiply_adds(model: Any) -> float:
+    """Of the matrix products for one token: every weight of a matrix once, the head included."""
+    matrices = sum(
+        weight.numel() for name, weight in model.named_parameters() if weight.dim() == 2 and "embed" not in name
+    )
+    head = model.get_output_embeddings().weight
+    tied = head is model.get_input_embeddings().weight
+    return float(matrices + (head.numel() if tied else 0))
+
+
+def matmul_limit(dtype: Any, size: int = 2048, rounds: int = 5) -> float:
+    """Multiply-adds per second of a torch product of two (size, size) matrices of this type; the best of `rounds`."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    matrix = torch.randn(size, size, device=device).to(dtype)
+
+    def multiply() -> float:
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()
+        return time.perf_counter() - start
+
+    multiply()
+    return float(size**3 / min(multiply() for _ in range(rounds)))
