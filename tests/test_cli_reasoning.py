@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -63,6 +64,11 @@ def test_fit_score_audit_steps(tacit: Any) -> None:
     rows = lines("whole.jsonl", [{"prompt": "p", "completion": "the sum is clear 5.\nso we guess 7."}])
     assert tacit("score", "r", rows, "--out", "scored.jsonl").code == 0
     assert json.loads(Path("scored.jsonl").read_text())["score"] < 0
+    assert tacit("score", "r", data, "--out", "steps-scored.jsonl").code == 0
+    for row in map(json.loads, Path("steps-scored.jsonl").read_text().splitlines()):
+        odds = 1 / (1 + np.exp(-np.array(row["step_scores"])))
+        assert len(odds) == len(row["completions"])
+        assert 1 / (1 + np.exp(-row["score"])) == pytest.approx(odds.prod(), rel=1e-3, abs=1e-6)
     audit = tacit("audit", "r", data, "--json", "--resamples", 20)
     assert audit.json["kind"] == "steps"
     assert audit.json["step_nll"] < audit.json["step_nll_base_rate"]

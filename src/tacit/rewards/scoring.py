@@ -10,7 +10,9 @@ import numpy as np
 from tacit.conversation import Completion, Prompt
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison, Evidence, Ranking, Record
-from tacit.rewards.contract import Comparing, Detailed, Reward, Uncertain
+from tacit.evidence.records import Steps
+from tacit.rewards.contract import Comparing, Detailed, Reward, StepLevel, Uncertain
+from tacit.rewards.solutions import Cut, natural_cut, whole_solution
 from tacit.rewards.uncertainty import Pessimistic
 
 Row = dict[str, Any]
@@ -46,31 +48,34 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
     - rating: `predicted_score` and `predicted_score_std`, since `score` is what people gave;
     - comparison: `score_chosen`, `score_rejected` and their difference `score` (the log-odds that the chosen side is
       preferred) with its `score_std`;
-    - ranking: the lists `scores` and `scores_std`, in the order of `completions`.
+    - ranking: the lists `scores` and `scores_std`, in the order of `completions`;
+    - steps: `score` and `score_std` of the whole solution, and the list `step_scores` where the reward scores steps.
 
     Where the reward looks at two completions at once (`Comparing`), the `score` of a comparison is what it forecasts of
     the two, and not a difference; there is no `score_std` then. What a `Detailed` reward has to add has columns of its
     own: `score_helpful` (or `predicted_score_helpful`), `score_chosen_helpful` and `score_rejected_helpful`,
     `scores_helpful`.
 
-    Other columns stay. Raises `EvidenceError` for kinds that hold no whole completion, and for a row that has one of
+    Other columns stay. Raises `EvidenceError` for problems, which hold no completion, and for a row that has one of
     these columns already.
     """
     if evidence.kind not in _KINDS:
         raise EvidenceError(
             f"evidence of kind {evidence.kind} holds no completions to score",
-            mend="Give rows with `prompt` and `completion`, or comparisons, ratings, outcomes or rankings",
+            mend="Give rows with `prompt` and `completion`, or comparisons, ratings, outcomes, rankings or steps",
             source=evidence.source,
         )
     scores_of = _KINDS[evidence.kind]
+    cut = _cut_of(reward, evidence) if evidence.kind == "steps" else "newline"
     done = 0
     for records in evidence.batches(size):
-        pairs = [responses(record) for record in records]
+        pairs = [responses(record, cut) for record in records]
         prompts = [prompt for pair in pairs for prompt, _ in pair]
         completions = [completion for pair in pairs for _, completion in pair]
         mean, members = member_scores(reward, prompts, completions)
         details = reward.details(prompts, completions) if isinstance(reward, Detailed) else {}
         odds = forecasts(reward, records) if evidence.kind == "comparison" else None
+        steps = _step_scores(reward, records) if evidence.kind == "steps" else None
         rows, start = [], 0
         for number, (record, pair) in enumerate(zip(records, pairs, strict=True), done + 1):
             part = slice(start, start + len(pair))
@@ -82,6 +87,8 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
             if odds is not None and np.isfinite(odds[number - done - 1]):
                 added["score"] = float(odds[number - done - 1])
                 added.pop("score_std", None)
+            if steps is not None:
+                added["step_scores"] = steps[number - done - 1].tolist()
             if clash := row.keys() & added.keys():
                 raise EvidenceError(
                     f"record {number} has a column of this name already",
@@ -116,14 +123,28 @@ def _named(kind: str, name: str, values: list[float]) -> Row:
             return {f"{'predicted_score' if kind == 'rating' else 'score'}_{name}": values[0]}
 
 
-def responses(record: Any) -> list[tuple[Prompt, Completion]]:
-    """The (prompt, completion) pairs of a record; of a comparison the chosen side first."""
+def _cut_of(reward: Reward, evidence: Evidence) -> Cut:
+    """How solutions in steps become one completion: as the reward cuts them, else as gives their steps back."""
+    own: Cut | None = getattr(reward, "cut", None)
+    return own or natural_cut([record.completions for record in evidence if isinstance(record, Steps)])
+
+
+def _step_scores(reward: Reward, records: Sequence[Any]) -> list[np.ndarray] | None:
+    if not isinstance(reward, StepLevel):
+        return None
+    return reward.score_steps([record.prompt for record in records], [record.completions for record in records])
+
+
+def responses(record: Any, cut: Cut = "newline") -> list[tuple[Prompt, Completion]]:
+    """The (prompt, completion) pairs of a record: of a comparison the chosen side first, of steps the whole."""
     match record:
         case Comparison():
             other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
             return [(record.prompt, record.chosen), (other, record.rejected)]
         case Ranking():
             return [(record.prompt, completion) for completion in record.completions]
+        case Steps():
+            return [(record.prompt, whole_solution(record.completions, cut))]
         case _:
             return [(record.prompt, record.completion)]
 
@@ -152,4 +173,5 @@ _KINDS: dict[str, _Score] = {
     "rating": _single("predicted_score"),
     "comparison": _comparison,
     "ranking": _ranking,
+    "steps": _single("score"),
 }
