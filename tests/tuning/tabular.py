@@ -43,7 +43,7 @@ class Tabular:
         self.reference()
 
     def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
-        return [[int(prompt)] for prompt in prompts]
+        return [[int(str(prompt).split()[-1])] for prompt in prompts]
 
     def encode_completions(self, completions: Sequence[Any], *, end: bool = True) -> list[list[int]]:
         return [[ord(c) - 97 for c in text] + [self.letters] * end for text in completions]

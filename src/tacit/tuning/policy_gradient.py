@@ -130,15 +130,17 @@ class PolicyGradient:
         """Sample, then num_iterations passes of num_mini_batches steps."""
         made, metrics = self.sampler.collect()
         ready, more = self._prepare(made)
-        groups = range(len(made.prompts))
-        size = -(-len(made.prompts) // self.options.num_mini_batches)
+        counts = self.processes.gather(len(made.prompts))
+        first, total = sum(counts[: self.processes.rank]), sum(counts)
+        size = -(-total // self.options.num_mini_batches)
         for passed in range(self.options.num_iterations):
-            order = list(groups)
+            order = list(range(total))
             if self.options.num_mini_batches > 1:
                 drawn = torch.Generator().manual_seed(self.sampler.seed * 1_000_003 + step + passed)
-                order = torch.randperm(len(order), generator=drawn).tolist()
+                order = torch.randperm(total, generator=drawn).tolist()
             for number, part in enumerate(chunks(order, size)):
-                rows = [group * made.n + i for group in part for i in range(made.n)]
+                own = [group - first for group in part if first <= group < first + len(made.prompts)]
+                rows = [group * made.n + i for group in own for i in range(made.n)]
                 yield Step(self._parts(ready, rows, step, passed, number), {**metrics, **more}, made.samples())
 
     def evaluate(self) -> dict[str, float]:
@@ -273,7 +275,7 @@ class PolicyGradient:
         """Micro-batches of one step; rows that cannot change the loss are not computed."""
         device = ready.advantages.device
         chosen = torch.zeros(len(ready.counted), dtype=torch.bool, device=device)
-        chosen[torch.as_tensor(rows, device=device)] = True
+        chosen[torch.as_tensor(rows, dtype=torch.int64, device=device)] = True
         teaching = ready.counted & chosen
         mask = ready.made.mask & teaching[:, None]
         totals = self.processes.sum(torch.stack([mask.sum(), teaching.sum()]).double())

@@ -379,8 +379,11 @@ class OnlinePreference(_Preference):
     def round(self, step: int) -> Iterable[Step]:
         """Sample, label, and learn from the pairs; every process learns from its own."""
         made, metrics = self.sampler.collect()
-        drawn = np.random.default_rng((self.options.seed, self.sampler.rounds, self.processes.rank))
-        better, worse, useful = self.pairing(made.grouped(made.rewards).cpu(), drawn)
+        drawn = np.random.default_rng((self.options.seed, self.sampler.rounds))
+        grouped = made.grouped(made.rewards).cpu()
+        sides_of_all = self.pairing(self.processes.concatenated(grouped), drawn)
+        first = sum(self.processes.gather(len(grouped))[: self.processes.rank])
+        better, worse, useful = (side[first : first + len(grouped)] for side in sides_of_all)
         lengths, tokens = made.mask.sum(1).tolist(), made.rollout.tokens.tolist()
         pairs, whole = EncodedPairs([], [], [], []), EncodedPairs([], [], [], [])
         for place in useful.nonzero()[:, 0].tolist():

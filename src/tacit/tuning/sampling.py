@@ -233,7 +233,10 @@ class Sampler:
         return got, {**self._metrics(got), "frac_reward_zero_std": float(equal)}
 
     def _informative(self, got: Experience, quota: int) -> Experience:
-        """Groups of unequal rewards first, with fresh ones in place of the others as often as allowed."""
+        """Groups of unequal rewards first, with fresh ones in place of the others as often as allowed.
+
+        Every process fills its own share, so that here alone the number of processes shows in what is kept.
+        """
         held = [got]
         for _ in range(self.options.dynamic_sampling):
             useful = sum(int(_unequal(one).sum()) for one in held)
