@@ -50,7 +50,10 @@ def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, heigh
         colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
         lines: dict[str, Any] = {}
         for panel, at in zip(panels, axes.flat, strict=False):
-            for curve in panel.curves:
+            for number, curve in enumerate(panel.curves):
+                if panel.names and curve.low is not None and curve.high is not None:
+                    lines[curve.label] = _whiskers(at, curve, colours[curve.label], number, len(panel.curves))
+                    continue
                 colour = curve.colour or colours[curve.label]
                 style: dict[str, Any] = {"linestyle": "--", "linewidth": 1} if curve.dashed else {}
                 style |= {"marker": "o", "markersize": 3.5} if curve.dots and not curve.dashed else {}
@@ -60,7 +63,11 @@ def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, heigh
             _dress(at, panel)
         for at in axes.flat[len(panels) :]:
             at.set_visible(False)
-        places = {"loc": "outside lower center", "ncols": min(4, len(lines)), "frameon": False}
+        places = {
+            "loc": "outside lower center",
+            "ncols": min(max(1, int(figure.get_figwidth() / 1.9)), len(lines)),
+            "frameon": False,
+        }
         figure.legend(lines.values(), lines.keys(), **places)
 
     rows = -(-len(panels) // columns)
@@ -89,6 +96,18 @@ def svg(paint: Callable[[Any], None], *, width: float, height: float) -> str:
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(out, metadata={"Date": None, "Creator": None})
     return out.getvalue()
+
+
+def _whiskers(axes: Any, curve: Curve, colour: str, number: int, among: int) -> Any:
+    """Points with intervals beside those of the other curves, not joined: names have no order."""
+    shift = 0.5 * ((number + 0.5) / among - 0.5)
+    lows, highs = curve.low or (), curve.high or ()
+    errors = [
+        [value - low for value, low in zip(curve.y, lows, strict=True)],
+        [high - value for value, high in zip(curve.y, highs, strict=True)],
+    ]
+    places = [x + shift for x in curve.x]
+    return axes.errorbar(places, curve.y, errors, fmt="o", markersize=3.5, elinewidth=1.2, color=colour)
 
 
 def _dress(axes: Any, panel: Panel) -> None:

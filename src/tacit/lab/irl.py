@@ -46,6 +46,7 @@ def maximum_entropy(
     temperature: float = 1.0,
     l2: float = 1e-6,
     iterations: int = 300,
+    reference: Array | None = None,
 ) -> Array:
     """Weights (..., D) of the reward that explains demonstrated moves best.
 
@@ -56,6 +57,7 @@ def maximum_entropy(
         temperature: tau of the demonstrator; without it the scale of the reward is not identified.
         l2: Weight of the penalty; it picks the smallest of the rewards that cannot be told apart.
         iterations: Most steps of L-BFGS, over all of a batch together.
+        reference: (..., S, A) a policy to which the demonstrator is regularised instead of the uniform one.
 
     Raises `WorldError` for a world with a horizon and arrays of other shapes.
     """
@@ -72,11 +74,11 @@ def maximum_entropy(
     moves = moves / moves.sum((-2, -1), keepdims=True)
     begin = moves.sum(-1) - mdp.discount * mdp.spread(moves) * mdp.live
     target = np.einsum("...sa,sad->...d", moves, held)
-    near: list[Array] = [np.broadcast_to(mdp.uniform(), (*batch, *size))]
+    near: list[Array] = [np.broadcast_to(mdp.uniform() if reference is None else reference, (*batch, *size))]
 
     def loss(flat: Array) -> tuple[float, Array]:
         weights = flat.reshape(*batch, count)
-        found = soft_optimal(mdp, linear(held, weights), begin=near[0])
+        found = soft_optimal(mdp, linear(held, weights), reference=reference, begin=near[0])
         near[0] = found.policy
         made = visits(mdp, found.policy, begin)
         value = (found.values * begin).sum(-1) - (weights * target).sum(-1) + l2 / 2 * (weights**2).sum(-1)

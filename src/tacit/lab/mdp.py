@@ -96,7 +96,9 @@ class MDP:
         states, actions, outcomes = self.successors.shape
         rows = np.repeat(np.arange(states * actions), outcomes)
         entries = (self.chances.ravel(), (rows, self.successors.ravel()))
-        return sparse.csr_matrix(entries, shape=(states * actions, states))
+        moves = sparse.csr_matrix(entries, shape=(states * actions, states))
+        moves.eliminate_zeros()
+        return moves
 
     @cached_property
     def flows(self) -> Any:

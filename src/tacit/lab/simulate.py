@@ -74,24 +74,34 @@ def simulate(
     *,
     steps: int | None = None,
     start: Array | None = None,
+    states: Ints | None = None,
 ) -> Trajectories:
-    """n trajectories of each policy (B, S, A) or (B, T, S, A), of the world's horizon or `steps` moves."""
+    """n trajectories of each policy (B, S, A) or (B, T, S, A), of the world's horizon or `steps` moves.
+
+    They begin as the world does, by the distribution `start` (S,), or in `states` (B, n).
+    """
     length = steps or mdp.horizon
     if length is None:
         raise ValueError("a world without a horizon needs `steps`")
     batch = len(policy)
     begin = mdp.start if start is None else start
-    state = draw(np.broadcast_to(begin, (batch, mdp.states))[:, None], rng, (batch, n))
-    states, actions, following = np.zeros((3, batch, n, length), np.int64)
-    alive = np.zeros((batch, n, length), bool)
-    member = np.arange(batch)[:, None]
+    drawn = draw(np.broadcast_to(begin, (batch, mdp.states))[:, None], rng, (batch, n))
+    state = (drawn if states is None else np.asarray(states)).reshape(-1).copy()
+    visited, actions, following = np.zeros((3, batch * n, length), np.int64)
+    alive = np.zeros((batch * n, length), bool)
+    member = np.repeat(np.arange(batch), n)
     for t in range(length):
+        going = np.flatnonzero(mdp.live[state])
+        if not len(going):
+            break
+        here = state[going]
         chances = policy[:, min(t, policy.shape[1] - 1)] if policy.ndim == 4 else policy
-        action = draw(chances[member, state], rng, (batch, n))
-        states[..., t], actions[..., t], alive[..., t] = state, action, mdp.live[state]
-        state = step(mdp, state, action, rng)
-        following[..., t] = state
-    return Trajectories(states, actions, following, alive, mdp.discount, (mdp.states, mdp.actions))
+        action = draw(chances[member[going], here], rng, here.shape)
+        visited[going, t], actions[going, t], alive[going, t] = here, action, True
+        state[going] = following[going, t] = step(mdp, here, action, rng)
+    shape = (batch, n, length)
+    made = (visited.reshape(shape), actions.reshape(shape), following.reshape(shape), alive.reshape(shape))
+    return Trajectories(*made, mdp.discount, (mdp.states, mdp.actions))
 
 
 def step(mdp: MDP, state: Ints, action: Ints, rng: np.random.Generator) -> Ints:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tacit.lab.mdp import MDP, Array, WorldError
 
-_DENSE = 400
+_DENSE = 100
 """Up to this many states linear systems are solved directly; above it by sweeps, which end in worlds that end."""
 _SWEEPS, _IMPROVEMENTS, _TOLERANCE = 10_000, 1000, 1e-11
 

@@ -1,0 +1,68 @@
+"""Imitation with the world at hand: DAgger and GAIL, exact in the learner's own occupancy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tacit.demonstrations.divergences import divergence
+from tacit.lab.mdp import Array
+from tacit.lab.optimise import softmax
+from tacit.lab.settings.offline import clone
+from tacit.lab.settings.task import Task
+from tacit.lab.simulate import draw
+from tacit.lab.solve import evaluate, occupancy
+
+
+def dagger(task: Task, batch: int, labels: int, rng: np.random.Generator, *, rounds: int = 8) -> Array:
+    """(B, S, A) cloning of the demonstrator's answers in states where the learner goes (Ross et al. 2011).
+
+    `labels` answers of the demonstrator, spread evenly over the rounds; it plays itself in the first.
+    """
+    counts = np.zeros((batch, task.mdp.states, task.mdp.actions))
+    policy = np.repeat(task.expert.policy[None], batch, 0)
+    for _ in range(rounds):
+        made = occupancy(task.mdp, policy).sum(-1)
+        size = (batch, labels // rounds)
+        state = draw(made[:, None], rng, size)
+        answer = draw(task.expert.policy[state], rng, size)
+        np.add.at(counts, (np.arange(batch)[:, None], state, answer), 1)
+        policy = clone(counts)
+    return policy
+
+
+def gail(
+    task: Task,
+    demonstrated: Array,
+    *,
+    name: str = "js",
+    updates: int = 400,
+    rate: float = 2.0,
+    floor: float = 1e-4,
+    tail: float = 0.5,
+) -> tuple[Array, Array]:
+    """(B, S, A) adversarial imitation (Ho and Ermon 2016) with the best discriminator of each round in closed form.
+
+    h = log(rho_demo / rho_pi) on the table, the reward is the one that the divergence induces, the policy takes a step
+    of mirror ascent, pi ~ pi exp(rate_k A), with steps that fall as k^-1/2. Returns the policy of the occupancy
+    averaged over the last `tail` of the rounds (last iterates of a game circle), and the last reward, which tends to a
+    constant.
+    `floor` is added to both occupancies: a move that neither makes has h = 0.
+    """
+    target = demonstrated / demonstrated.sum((-2, -1), keepdims=True)
+    logits = np.zeros_like(target)
+    total, reward = np.zeros_like(target), np.zeros_like(target)
+    kind = divergence(name)
+    for turn in range(updates):
+        policy = softmax(logits)
+        made = occupancy(task.mdp, policy)
+        reward = kind.reward(np.log((target + floor) / (made + floor)), clip=5.0, limit=20.0)
+        reward = (reward - kind.reward(np.zeros(1))) * task.mdp.live[:, None]
+        q = reward + task.mdp.discount * task.mdp.expected(evaluate(task.mdp, policy, reward))
+        advantage = q - (policy * q).sum(-1, keepdims=True)
+        logits = logits + rate / np.sqrt(turn + 1) * advantage * task.mdp.live[:, None]
+        logits -= logits.max(-1, keepdims=True)
+        if turn >= updates * (1 - tail):
+            total += made
+    states = total.sum(-1, keepdims=True)
+    even = 1 / task.mdp.actions
+    return np.where(states > 0, total / np.where(states > 0, states, 1), even), reward
