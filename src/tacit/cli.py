@@ -28,6 +28,7 @@ from tacit.options import (
     BenchOptions,
     CheckOptions,
     CombineOptions,
+    ConvertOptions,
     DemoOptions,
     ExportOptions,
     FitOptions,
@@ -400,6 +401,27 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         options.keep(options.out / "config.yaml", method=method)
         terminal.write_result(options.out / "result.json", result)
         options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
+
+
+@app.command
+def convert(source: Path, *, options: Annotated[ConvertOptions, Parameter(name="*")]) -> None:
+    """A model in the file format of llama2.c as a transformers folder, with its tokenizer.
+
+    Parameters
+    ----------
+    source
+        The .bin file of the model, or a folder with it and its tokenizer.
+    """
+    from tacit.errors import MissingExtra, extra_installed
+
+    if not extra_installed("transformers"):
+        raise MissingExtra("hf", "`convert`")
+    from tacit.policies import llama2c
+
+    terminal.require_free(options.out, "config.json")
+    result = {**llama2c.convert(source, options.out, options.tokenizer), "out": str(options.out)}
+    options.keep(terminal.beside(options.out, ".config.yaml"), source=source)
+    options.show(result, [result])
 
 
 @app.command

@@ -389,6 +389,15 @@ class ExportOptions(Options):
     """stock: a class of transformers itself; custom: one whose code lies in the folder; auto: stock where it can be."""
 
 
+class ConvertOptions(Options):
+    """Options of `tacit convert`."""
+
+    out: Path
+    """Folder for the transformers model; one that is there already is replaced."""
+    tokenizer: Path | None = None
+    """File of the tokenizer; tokV.bin (V pieces) or tokenizer.bin beside the model unless given."""
+
+
 class BenchOptions(Options):
     """Options of `tacit bench`; each suite takes some of them."""
 

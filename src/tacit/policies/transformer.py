@@ -20,7 +20,7 @@ from tacit.artefacts import atomic_directory
 from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
-from tacit.policies import lean, stock
+from tacit.policies import lean, llama2c, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
 from tacit.policies.decoding import LeanDecoder
 from tacit.policies.rollout import sample
@@ -68,7 +68,8 @@ class TransformerPolicy:
         """The policy in a transformers folder.
 
         Args:
-            path: a folder with config.json, safetensors and tokenizer, or a hub id in the local cache.
+            path: a folder with config.json, safetensors and tokenizer, or a hub id in the local cache; or a model in
+                llama2.c's format (`tacit.policies.llama2c`).
             lora: rank of low-rank adapters (Hu et al. 2021) on every linear layer but the head, or the keyword
                 arguments of peft's `LoraConfig`; the weights themselves are then frozen.
             dtype: of matrix products, see the class.
@@ -82,14 +83,19 @@ class TransformerPolicy:
             raise MissingExtra("hf", "a transformers policy")
         from transformers import AutoModelForCausalLM
 
-        folder = model_folder(path)
-        read_settings(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = load_tokenizer(folder)
-        model = load_weights(AutoModelForCausalLM, folder, dtype="float32", device=device)
+        folder = llama2c.model_file(path)
+        if folder is not None:
+            model, tokenizer = llama2c.read(folder)
+            model = model.to(device)
+        else:
+            folder = model_folder(path)
+            read_settings(folder)
+            tokenizer = load_tokenizer(folder)
+            model = load_weights(AutoModelForCausalLM, folder, dtype="float32", device=device)
         if lora is not None:
             model = _with_lora(model, lora)
-        return cls(model, tokenizer, name=name or folder.name, dtype=dtype, folder=folder)
+        return cls(model, tokenizer, name=name or folder.stem, dtype=dtype, folder=folder)
 
     @property
     def device(self) -> torch.device:
