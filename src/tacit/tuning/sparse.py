@@ -152,7 +152,8 @@ class CountBonus:
     """weight / sqrt(N(h)) with N the times that an answer's hash h was seen, this time included.
 
     The hash is the signs of `bits` random projections of the answer's feature vector (SimHash, Charikar 2002), so that
-    like answers share their count; that of a prompt is not mixed with another's.
+    like answers share their count; that of a prompt is not mixed with another's. Vectors are centred by the mean of the
+    first answers seen, without which all signs would agree.
     """
 
     encoder: Encoder
@@ -160,12 +161,15 @@ class CountBonus:
     bits: int = 16
     seed: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    centre: np.ndarray | None = None
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> np.ndarray:
         """The bonus of each answer (B,) float32; answers of one call count one after the other."""
-        vectors = self.encoder.encode([("", texts("", text)[1]) for text in completions])
+        vectors = np.asarray(self.encoder.encode([("", texts("", text)[1]) for text in completions]), np.float64)
+        if self.centre is None:
+            self.centre = vectors.mean(0)
         axes = np.random.default_rng(self.seed).standard_normal((vectors.shape[1], self.bits))
-        codes = (np.asarray(vectors, np.float64) @ axes > 0) @ (1 << np.arange(self.bits))
+        codes = ((vectors - self.centre) @ axes > 0) @ (1 << np.arange(self.bits))
         found = np.empty(len(codes), np.float32)
         for row, (prompt, code) in enumerate(zip(prompts, codes, strict=True)):
             key = f"{code:x} {texts(prompt, '')[0]}"
@@ -174,12 +178,13 @@ class CountBonus:
         return found
 
     def state(self) -> State:
-        """The counts."""
-        return State({"counts": self.counts})
+        """The counts, and the centre."""
+        return State({"counts": self.counts}, {} if self.centre is None else {"centre": torch.from_numpy(self.centre)})
 
     def restore(self, state: State) -> None:
         """Take it over."""
         self.counts = {str(key): int(count) for key, count in state.values["counts"].items()}
+        self.centre = state.tensors["centre"].numpy().copy() if "centre" in state.tensors else None
 
 
 class NoveltyBonus:
