@@ -150,7 +150,7 @@ class LeanDecoder:
         if layer.q_norm is not None and layer.k_norm is not None:
             qk = functional.rms_norm(qk, (family.head_dim,), None, family.eps)
             qk = torch.cat([qk[:, : family.heads] * layer.q_norm, qk[:, family.heads :] * layer.k_norm], 1)
-        turned = torch.view_as_real(torch.view_as_complex(qk.unflatten(-1, (-1, 2))) * turns).flatten(-2)
+        turned = torch.view_as_real(torch.view_as_complex(qk.reshape(len(x), heads, -1, 2)) * turns).flatten(-2)
         q, k = turned[:, : family.heads], turned[:, family.heads :]
         return q, k, v
 
@@ -180,8 +180,8 @@ class LeanDecoder:
             weight, bias = effective(getattr(attention, name))
             bias = weight.new_zeros(len(weight)) if bias is None else bias
             if name != "v_proj":
-                weight = weight.unflatten(0, (-1, family.head_dim))[:, self.turned].flatten(0, 1)
-                bias = bias.unflatten(0, (-1, family.head_dim))[:, self.turned].flatten()
+                weight = weight.view(-1, family.head_dim, weight.shape[1])[:, self.turned].flatten(0, 1)
+                bias = bias.view(-1, family.head_dim)[:, self.turned].flatten()
             weights.append(weight)
             biases.append(bias)
         bias = torch.cat(biases)
@@ -229,7 +229,7 @@ def _silu_product(both: Tensor) -> Tensor:
 
 def _packed(weight: Tensor) -> Tensor | None:
     """The weight in oneDNN's own layout; None where that cannot be had."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch._C._has_mkldnn:
         return None
     try:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)

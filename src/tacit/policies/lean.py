@@ -17,6 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from tacit.policies.contract import Responses
+from tacit.policies.packing import Block, Packed, pack
 
 _CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _ROPES = ("default", "linear", "llama3", "yarn")
@@ -61,10 +65,11 @@ def family(model: Any) -> Family | None:
     if type(inner).__name__ not in _CLASSES or getattr(config, "hidden_act", "") not in ("silu", "swish"):
         return None
     rope = getattr(config, "rope_parameters", None) or {}
-    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
-        type(inner).__name__ == "MistralForCausalLM" and getattr(config, "sliding_window", None) is not None
-    )
-    if rope.get("rope_type", "default") not in _ROPES or windows or getattr(config, "attention_dropout", 0):
+    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    if type(inner).__name__ == "MistralForCausalLM":
+        windows = getattr(config, "sliding_window", None) is not None
+    dropout = float(getattr(config, "attention_dropout", 0.0) or 0.0)
+    if rope.get("rope_type", "default") not in _ROPES or windows or dropout > 0:
         return None
     attention = inner.model.layers[0].self_attn
     if inner.model.rotary_emb.inv_freq.numel() * 2 != attention.head_dim:
@@ -73,6 +78,20 @@ def family(model: Any) -> Family | None:
         inner.model, inner.get_output_embeddings(), config.num_attention_heads, config.num_key_value_heads,
         attention.head_dim, attention.scaling, config.rms_norm_eps, hasattr(attention, "q_norm"),
     )  # fmt: skip
+
+
+def agrees(found: Family, model: Any) -> bool:
+    """Whether our pass gives the states of the model's own on a short text."""
+    device = found.base.embed_tokens.weight.device
+    ids = torch.arange(8) % found.base.embed_tokens.weight.shape[0]
+    text = Responses([ids[:2].tolist()], torch.zeros(1, dtype=torch.int64), ids[None, 2:], torch.ones(1, 6).bool())
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        ours = predicting_states(found, pack(text, device), torch.float32)
+        theirs = found.base(input_ids=ids[None, :-1].to(device), use_cache=False).last_hidden_state[0, 1:].float()
+    model.train(training)
+    return bool((ours - theirs).abs().max() <= 1e-3 * theirs.abs().max())
 
 
 def effective(linear: Any) -> tuple[Tensor, Tensor | None]:
@@ -84,3 +103,120 @@ def effective(linear: Any) -> tuple[Tensor, Tensor | None]:
             if name in linear.lora_A:
                 weight = weight + linear.get_delta_weight(name).to(weight.dtype)
     return weight, None if bias is None else bias.detach()
+
+
+def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tensor:
+    """The states (M, d) float32 before each response token of a packed sequence, with gradients.
+
+    Layers are called as modules, so that adapters and hooks work; under autocast their products are in `dtype`.
+    """
+    base = found.base
+    cos, sin = (part[:, None] for part in found.rotations(packed.positions))
+    x = base.embed_tokens(packed.ids)
+    attend = _Attention(found, packed, dtype)
+    last = len(base.layers) - 1
+    for number, layer in enumerate(base.layers):
+        attention = layer.self_attn
+        z = _rms(x, layer.input_layernorm.weight, found.eps)
+        q, k, v = (
+            getattr(attention, name)(z).view(len(x), -1, found.head_dim) for name in ("q_proj", "k_proj", "v_proj")
+        )
+        if found.query_norm:
+            q, k = _rms(q, attention.q_norm.weight, found.eps), _rms(k, attention.k_norm.weight, found.eps)
+        q, k = _turned(q, cos, sin), _turned(k, cos, sin)
+        mixed = attend(q.to(dtype), k.to(dtype), v.to(dtype))
+        if number == last:  # nothing attends to what follows: only the states that are wanted go on
+            mixed, x = mixed[packed.wanted], x[packed.wanted]
+        x = x + attention.o_proj(mixed)
+        x = x + layer.mlp(_rms(x, layer.post_attention_layernorm.weight, found.eps))
+    return _rms(x, base.norm.weight, found.eps).float()
+
+
+class _Attention:
+    """Attention over a packed sequence, block by block."""
+
+    def __init__(self, found: Family, packed: Packed, dtype: torch.dtype) -> None:
+        self.found, self.blocks = found, packed.blocks
+        self.masks = [self._mask(block, dtype) for block in packed.blocks]
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(N, H, D), (N, K, D), (N, K, D) to (N, H D)."""
+        results = []
+        for block, mask in zip(self.blocks, self.masks, strict=True):
+            queries, keys, values = (_padded(part[block.start : block.stop], block) for part in (q, k, v))
+            if block.trunk is not None:
+                keys, values = (torch.cat([whole[block.trunk], own], 1) for whole, own in ((k, keys), (v, values)))
+            mixed = functional.scaled_dot_product_attention(
+                queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask,
+                is_causal=mask is None, scale=self.found.scale, enable_gqa=self.found.groups > 1,
+            ).transpose(1, 2)  # fmt: skip
+            flat = mixed.reshape(-1, mixed.shape[2] * mixed.shape[3])
+            results.append(flat if block.places is None else _gather(flat, block.places))
+        return torch.cat(results)
+
+    @staticmethod
+    def _mask(block: Block, dtype: torch.dtype) -> Tensor | None:
+        """0 where a query may look and -inf elsewhere, (b, 1, width, P + width); None for plain causal attention.
+
+        Padding stands after the tokens, where no token looks.
+        """
+        if block.trunk_real is None:
+            return None
+        own = torch.ones(block.width, block.width, dtype=torch.bool, device=block.lengths.device).tril()
+        count = len(block.lengths)
+        allowed = torch.cat([block.trunk_real[:, None].expand(-1, block.width, -1), own.expand(count, -1, -1)], 2)[
+            :, None
+        ]
+        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
+
+
+def _padded(flat: Tensor, block: Block) -> Tensor:
+    """Tokens (n, H, D) of a block as (b, width, H, D), right padded with zeros."""
+    count = len(block.lengths)
+    if block.places is not None:
+        flat = _scatter(flat, block.places, count * block.width)
+    return flat.view(count, block.width, *flat.shape[1:])
+
+
+class _Scatter(torch.autograd.Function):
+    """Rows to places of a larger zero tensor, each to one of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, places: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return flat.new_zeros(size, *flat.shape[1:]).index_copy_(0, places, flat)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        return gradients[0].index_select(0, places), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows at places, no place twice."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = len(padded)
+        return padded.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        whole = gradients[0].new_zeros(ctx.size, *gradients[0].shape[1:])
+        return whole.index_copy_(0, places, gradients[0]), None
+
+
+_scatter: Any = _Scatter.apply
+_gather: Any = _Gather.apply
+
+
+def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return functional.rms_norm(x.float(), (x.shape[-1],), weight.float(), eps)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: (N, H, D) with cos and sin (N, 1, D)."""
+    first, second = x.float().chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin

@@ -156,7 +156,7 @@ def _named(shape: Shape, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
                 "mlp.gate_proj": own["w1"],
                 "mlp.down_proj": own["w2"],
                 "mlp.up_proj": own["w3"],
-            }.items()  # fmt: skip
+            }.items()
         }
     return names
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,33 +21,24 @@ _TOKENS = {"cpu": 4_096, "cuda": 65_536}
 """Tokens of one forward pass, padding included."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """The linear map from last states to logits."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    @classmethod
-    def of(cls, model: Any) -> Head | None:
-        """The head of a model whose logits are a linear map of the last states, found by trying; else None."""
-        linear = model.get_output_embeddings()
-        weight = getattr(linear, "weight", None)
-        if weight is None or weight.dim() != 2:
-            return None
-        head = cls(weight, getattr(linear, "bias", None))
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            ids = torch.arange(4, device=weight.device)[None] % weight.shape[0]
-            states = last_states(model, ids, torch.ones_like(ids))
-            same = False
-            if states.shape[-1] == weight.shape[1]:
-                logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
-                ours = torch.nn.functional.linear(states, weight, head.bias).float()
-                same = logits.shape == ours.shape and bool((logits - ours).abs().max() <= 1e-3 * logits.abs().max())
-        model.train(was_training)
-        return head if same else None
+def linear_head(model: Any) -> bool:
+    """Whether the logits are the linear map of the last states that the model names, found by trying."""
+    linear = model.get_output_embeddings()
+    weight = getattr(linear, "weight", None)
+    if weight is None or weight.dim() != 2:
+        return False
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        ids = torch.arange(4, device=weight.device)[None] % weight.shape[0]
+        states = last_states(model, ids, torch.ones_like(ids))
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+        same = bool(states.shape[-1] == weight.shape[1])
+        if same:
+            ours = torch.nn.functional.linear(states, weight, getattr(linear, "bias", None)).float()
+            same = logits.shape == ours.shape and bool((logits - ours).abs().max() <= 1e-3 * logits.abs().max())
+    model.train(training)
+    return same
 
 
 def last_states(model: Any, ids_BT: Tensor, real_BT: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, 
 from tacit.policies import lean, llama2c, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
 from tacit.policies.decoding import LeanDecoder
+from tacit.policies.packing import pack
 from tacit.policies.rollout import sample
 from tacit.policies.scores import token_scores
 from tacit.policies.tokens import Codec, PolicyError
@@ -52,7 +54,9 @@ class TransformerPolicy:
         self.model, self.tokenizer, self.name, self.folder = model, tokenizer, name, folder
         self.dtype = _auto_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
         self.codec = Codec(tokenizer, _ends(model, tokenizer), _context(model))
-        self._head = stock.Head.of(model) is not None
+        found = lean.family(model)
+        self.own_pass = found is not None and lean.agrees(found, model)
+        """Whether our own forward pass runs; set it to False where the model's must, as under FSDP."""
         self._reference: TransformerPolicy | None = None
 
     @classmethod
@@ -142,14 +146,7 @@ class TransformerPolicy:
         temperature = temperature or 1.0
         device = self.device
         mask_BT, tokens_BT = responses.mask.to(device), responses.tokens.to(device)
-        with self._precision():
-            rows, states_ND = self._states(responses)
-        where_BT = torch.full(mask_BT.shape, -1, dtype=torch.int64, device=device)
-        lengths = mask_BT.sum(1)[rows]
-        order_N = torch.repeat_interleave(rows, lengths)
-        starts = lengths.cumsum(0) - lengths
-        places_N = torch.arange(len(order_N), device=device) - torch.repeat_interleave(starts, lengths)
-        where_BT[order_N, places_N] = torch.arange(len(order_N), device=device)
+        order_N, places_N, states_ND = self._states(responses)
         linear = self.model.get_output_embeddings()
         logp_N, entropy_N = token_scores(
             states_ND, linear.weight, tokens_BT[order_N, places_N], bias_V=getattr(linear, "bias", None),
@@ -166,15 +163,26 @@ class TransformerPolicy:
             spread(states_ND.float()) if hidden else None,
         )
 
-    def _states(self, responses: Responses) -> tuple[Tensor, Tensor]:
-        """Rows in some order, and the states (N, d) before each of their tokens, row after row."""
-        if not self._head:
-            raise PolicyError(f"the logits of {self.name} are no linear map of its states. Use another model")
-        batches = list(stock.row_batches(responses, self.device.type))
-        states = [stock.predicting_states(self.model, responses, rows) for rows in batches]
+    def _states(self, responses: Responses) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (N,) and places (N,) of the response tokens in some order, and the states (N, d) before them."""
+        found = self._family()
+        with self._precision():
+            if found is not None:
+                packed = pack(responses, self.device)
+                return packed.rows, packed.times, lean.predicting_states(found, packed, self.dtype)
+            if not self._linear_head:
+                raise PolicyError(f"the logits of {self.name} are no linear map of its states. Use another model")
+            batches = list(stock.row_batches(responses, self.device.type))
+            states = [stock.predicting_states(self.model, responses, rows) for rows in batches]
         rows = torch.tensor([row for batch in batches for row in batch.tolist()], dtype=torch.int64, device=self.device)
+        lengths = responses.mask.to(self.device).sum(1)[rows]
+        starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         width = self.model.get_output_embeddings().weight.shape[1]
-        return rows, torch.cat(states) if states else torch.zeros(0, width, device=self.device)
+        return (
+            torch.repeat_interleave(rows, lengths),
+            torch.arange(len(starts), device=self.device) - starts,
+            torch.cat(states) if states else torch.zeros(0, width, device=self.device),
+        )
 
     def reference(self) -> TransformerPolicy:
         """The policy as it was loaded: weights without the adapter, or a frozen copy; never trained."""
@@ -204,7 +212,11 @@ class TransformerPolicy:
         return stock.StockDecoder(self.model, self._precision) if found is None else LeanDecoder(found, self.dtype)
 
     def _family(self) -> lean.Family | None:
-        return lean.family(self.model)
+        return lean.family(self.model) if self.own_pass else None
+
+    @cached_property
+    def _linear_head(self) -> bool:
+        return stock.linear_head(self.model)
 
     def _precision(self) -> Any:
         if self.dtype is torch.float32:
