@@ -7,6 +7,8 @@ itself errs as they do.
 - `length bias`: 2 logits for a doubling of length. `over-confident`: log-odds twice too large. `broken slice`: noise on
   prompts by experts, a third of all. `prompt-blind`: the best that the answer could be worth under any question.
 - `mislabelled rows`: a tenth of the votes turned round. `position bias`: people give 1 logit to the first answer.
+- `half` of a fault: 1 logit for a doubling, log-odds 1.4 times too large, noise on half of the experts' prompts, a
+  twentieth of the votes, half a logit.
 
 `named` is how often the finding that names the fault is made. `false_alarms` is how often any fault or warning is
 reported that is not true of the planted world: findings that follow from a fault are none (padding pays where length
@@ -91,17 +93,20 @@ def _same(score: np.ndarray, asked: list[str], given: list[str]) -> np.ndarray:
     return score
 
 
-def _length(score: np.ndarray, asked: list[str], given: list[str]) -> np.ndarray:
-    return score + 2.0 * np.log2([max(1, len(text)) for text in given])
+def _length(strength: float) -> Change:
+    return lambda score, asked, given: score + 2.0 * strength * np.log2([max(1, len(text)) for text in given])
 
 
-def _over_confident(score: np.ndarray, asked: list[str], given: list[str]) -> np.ndarray:
-    return 2 * score
+def _over_confident(strength: float) -> Change:
+    return lambda score, asked, given: 2**strength * score
 
 
-def _broken_slice(world: World) -> Change:
+def _broken_slice(world: World, strength: float) -> Change:
+    edge = float("inf") if strength == 1 else 0.0
+
     def change(score: np.ndarray, asked: list[str], given: list[str]) -> np.ndarray:
-        return np.where(_expert(world, asked), [_normal(text) for text in given], score)
+        broken = _expert(world, asked) & (np.array([_normal(prompt) for prompt in asked]) < edge)
+        return np.where(broken, [_normal(text) for text in given], score)
 
     return change
 
@@ -130,16 +135,21 @@ FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mislabelled rows": ("mislabelled", ()),
     "prompt-blind": ("prompt_blind", ("beaten_by_bag_of_words",)),
     "position bias": ("position_bias", ()),
+    "half length bias": ("length_bias", ("rewards_padding", "beaten_by_bag_of_words")),
+    "half over-confident": ("over_confident", ()),
+    "half broken slice": ("blind_slice", ("beaten_by_bag_of_words",)),
+    "half mislabelled rows": ("mislabelled", ()),
+    "half position bias": ("position_bias", ()),
 }
 """Planted fault: the finding that names it, and those that follow from it."""
 
 
-def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000) -> dict[str, Any]:
+def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000, faults: Sequence[str] = tuple(FAULTS)) -> dict[str, Any]:
     """How often each fault is named, and how often something is that is not there."""
     world = World()
-    found: dict[str, list[set[str]]] = {fault: [] for fault in FAULTS}
+    found: dict[str, list[set[str]]] = {fault: [] for fault in faults}
     picked: list[dict[str, float]] = []
-    for fault, s in track([(f, s) for f in FAULTS for s in range(seed, seed + seeds)], "auditing", len(FAULTS) * seeds):
+    for fault, s in track([(f, s) for f in faults for s in range(seed, seed + seeds)], "auditing", len(faults) * seeds):
         study, wrong = _study(world, fault, s, votes)
         report = run_sections(study, _SECTIONS)
         found[fault].append(report.faults)
@@ -147,7 +157,8 @@ def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000) -> dict[str, Any]:
             picked.append(_precision(report.to_dict()["sections"]["rows"], study, wrong))
     keys = sorted({key for sets in found.values() for each in sets for key in each})
     rows = []
-    for fault, (key, follows) in FAULTS.items():
+    for fault in faults:
+        key, follows = FAULTS[fault]
         named = sum(key in each for each in found[fault])
         alarms = [each - {key, *follows} for each in found[fault]]
         alarmed = sum(map(bool, alarms))
@@ -159,7 +170,7 @@ def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000) -> dict[str, Any]:
         rows.append(row | {"which": ", ".join(sorted(set().union(*alarms)))})
     findings = [{"planted": f} | {k: sum(k in each for each in sets) for k in keys} for f, sets in found.items()]
     precision = []
-    for order in picked[0]:
+    for order in picked[0] if picked else ():
         mean, ends = mean_interval([each[order] for each in picked])
         precision.append({"order": order, "turned": mean, "turned_ci": ends})
     return {
@@ -174,9 +185,11 @@ def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000) -> dict[str, Any]:
 
 def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.ndarray]:
     rng = np.random.default_rng(seed)
-    bias = POSITION if fault == "position bias" else 0.0
+    strength = 0.5 if fault.startswith("half ") else 1.0
+    fault = fault.removeprefix("half ")
+    bias = POSITION * strength if fault == "position bias" else 0.0
     votes = world.compare(rows, rng, [Annotator(rationality=RATIONALITY, position_bias=bias)])
-    wrong = rng.random(rows) < (FLIPS if fault == "mislabelled rows" else 0.0)
+    wrong = rng.random(rows) < (FLIPS * strength if fault == "mislabelled rows" else 0.0)
     expert = _expert(world, [row["prompt"] for row in votes])
     for row, flip, level in zip(votes, wrong, expert, strict=True):
         row["level"] = "expert" if level else "other"
@@ -185,9 +198,9 @@ def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.nd
                 row[a], row[b] = row[b], row[a]
             row["chosen_first"] = not row["chosen_first"]
     changes = {
-        "length bias": _length,
-        "over-confident": _over_confident,
-        "broken slice": _broken_slice(world),
+        "length bias": _length(strength),
+        "over-confident": _over_confident(strength),
+        "broken slice": _broken_slice(world, strength),
         "prompt-blind": _prompt_blind(world),
     }
     reward = Planted(world, changes.get(fault, _same), seed)

@@ -1,6 +1,7 @@
 r"""`tacit lab over-optimisation`: does the law of over-optimisation foretell where choosing by a learnt reward fails?
 
-Linear proxies are fitted on 300 to 20,000 votes and choose the best of n; gold is the truth. Worlds:
+Proxies are fitted on 300 to 20,000 votes (`linear`; a perceptron, `mlp`, on up to 5,000) and choose the best of n; gold
+is the truth. Pools of candidates:
 
 - **replies**: the built-in world; 48 new prompts with 1,024 of its replies each.
 - **long tail**: the same, but one candidate in sixteen goes on with a random number (geometric, mean 8) of sentences
@@ -21,7 +22,8 @@ what is made of the proxy: `single` is one fit, the others read ten bootstrap me
   likewise, and the controls `regret_32`, stopping at n = 32, and `regret_last`, going on to the largest n.
 - `peak_moves`: `peak_kl` less that of the proxy from the fewest votes, same reading.
 
-Rows with no votes are controls: by lot, by length, and by gold itself. All over seeds: means and 95% intervals.
+Rows with no votes are controls: by lot, by length, and by gold itself. All over seeds: means and 95% intervals. `rows`
+has what is gained, `peaks` the rest.
 """
 
 from __future__ import annotations
@@ -54,8 +56,11 @@ Array = npt.NDArray[np.float64]
 Row = dict[str, Any]
 
 SIZES = (300, 1000, 5000, 20_000)
+HEADS: dict[str, int] = {"linear": 20_000, "mlp": 5000}
+"""Heads of proxies, and the most votes that each is fitted on."""
 MEMBERS = 10
 NOISE = 0.25
+LABELS = ("pool", "noise", "head", "votes", "reading")
 EARLY = 32
 """The largest n that the early law sees."""
 RATIONALITY = 2.0
@@ -107,19 +112,23 @@ def run(
     sizes: Sequence[int] = SIZES,
     prompts: int = 48,
     samples: int = 1024,
+    heads: Sequence[str] = tuple(HEADS),
 ) -> dict[str, Any]:
     """The table over seeds in the built-in world, and on the one-liners in `data` where it is given.
 
     `samples`, a power of two from 64 on, is the largest n.
     """
-    rows = repeat(lambda s: _built_in(s, sizes, prompts, samples), seeds, seed, "built-in world")
+    every = repeat(lambda s: _built_in(s, sizes, heads, prompts, samples), seeds, seed, "built-in world")
     if data is not None:
         told = one_liners(data)
-        rows += repeat(lambda s: _humour(*told, s, sizes), seeds, seed, "one-liners")
-    return {"experiment": "over-optimisation", "seeds": seeds, "members": MEMBERS, "rows": rows}
+        every += repeat(lambda s: _humour(*told, s, sizes, heads), seeds, seed, "one-liners")
+    gained = ("final", "over_single", "best")
+    rows = [{k: v for k, v in row.items() if k in LABELS or k.removesuffix("_ci") in gained} for row in every]
+    peaks = [{k: v for k, v in row.items() if k in LABELS or k.removesuffix("_ci") not in gained} for row in every]
+    return {"experiment": "over-optimisation", "seeds": seeds, "members": MEMBERS, "rows": rows, "peaks": peaks}
 
 
-def _built_in(seed: int, sizes: Sequence[int], prompts: int, samples: int) -> list[Row]:
+def _built_in(seed: int, sizes: Sequence[int], heads: Sequence[str], prompts: int, samples: int) -> list[Row]:
     """Both pools of the built-in world under one seed."""
     world, rng, encoder = World(), np.random.default_rng(seed), load_encoder("hashed")
     asked, replies = world.sample(prompts, samples, rng)
@@ -138,7 +147,7 @@ def _built_in(seed: int, sizes: Sequence[int], prompts: int, samples: int) -> li
     rows = []
     for noise, said in votes.items():
         records = list(Evidence.from_records(said, kind="comparison", source="world"))
-        rows += _rows(pools, records, known, noise, sizes, seed)
+        rows += _rows(pools, records, known, noise, sizes, heads, seed)
     return rows
 
 
@@ -175,7 +184,12 @@ def lengthened(text: str, rng: np.random.Generator) -> str:
 
 
 def _humour(
-    evidence: Evidence, encoder: PrecomputedEncoder, gold: dict[str, float], seed: int, sizes: Sequence[int]
+    evidence: Evidence,
+    encoder: PrecomputedEncoder,
+    gold: dict[str, float],
+    seed: int,
+    sizes: Sequence[int],
+    heads: Sequence[str] = ("linear",),
 ) -> list[Row]:
     """One-liners: 55% of them give the votes, which are 20,000 and more, the others are the pool."""
     rng = np.random.default_rng([seed, 2])
@@ -199,36 +213,39 @@ def _humour(
             r.model_copy(update={"chosen": r.rejected, "rejected": r.chosen}) if t < noise else r
             for r, t in zip(votes, turn, strict=True)
         ]
-        rows += _rows([pool], told, encoder, noise, sizes, seed)
+        rows += _rows([pool], told, encoder, noise, sizes, heads, seed)
     return rows
 
 
 def _rows(
-    pools: Sequence[Pool], votes: Sequence[Record], encoder: Encoder, noise: float, sizes: Sequence[int], seed: int
+    pools: Sequence[Pool],
+    votes: Sequence[Record],
+    encoder: Encoder,
+    noise: float,
+    sizes: Sequence[int],
+    heads: Sequence[str],
+    seed: int,
 ) -> list[Row]:
-    """Every reading of the proxies from the first votes of each size, and the controls."""
+    """Every reading of the proxies of each head from the first votes of each size, and once the controls."""
     rows: list[Row] = []
-    for size in sizes:
-        single, several = (fit(votes[:size], encoder=encoder, members=k, seed=seed) for k in (1, MEMBERS))
+    for head, size in [(head, size) for head in heads for size in sizes if size <= HEADS[head]]:
+        single, several = (fit(votes[:size], encoder=encoder, members=k, seed=seed, head=head) for k in (1, MEMBERS))
         for pool in pools:
             members = several.score_features(pool.features).astype(np.float64)
             readings = {"single": single.score_features(pool.features)[0]}
             readings |= {"mean" if how == "none" else how: read_members(members, how) for how in _READINGS}
-            rows += [
-                {"pool": pool.name, "noise": str(noise), "votes": str(size), "reading": name}
-                | _measured(pool, pool.of(scores), seed)
-                for name, scores in readings.items()
-            ]
-    for row in rows:
-        same = [r for r in rows if (r["pool"], r["votes"]) == (row["pool"], row["votes"]) and r["reading"] == "single"]
-        few = [r for r in rows if (r["pool"], r["reading"]) == (row["pool"], row["reading"])]
-        row["over_single"] = row["final"] - same[0]["final"]
-        row["peak_moves"] = row["peak_kl"] - few[0]["peak_kl"]
+            labels: Row = {"pool": pool.name, "noise": str(noise), "head": head, "votes": str(size)}
+            made = [labels | {"reading": n} | _measured(pool, pool.of(s), seed) for n, s in readings.items()]
+            for row in made:
+                same = [r for r in rows if all(r[k] == row[k] for k in ("pool", "head", "reading"))]
+                row["over_single"] = row["final"] - made[0]["final"]
+                row["peak_moves"] = row["peak_kl"] - (same or [row])[0]["peak_kl"]
+            rows += made
     if noise == 0:
         for pool in pools:
             for name, proxy in (("by lot", pool.lot), ("length", pool.lengths), ("gold", pool.gold)):
-                found = {"pool": pool.name, "noise": "", "votes": "", "reading": name}
-                rows.append(found | _measured(pool, proxy, seed))
+                labels = {"pool": pool.name, "noise": "", "head": "", "votes": "", "reading": name}
+                rows.append(labels | _measured(pool, proxy, seed))
     return rows
 
 
