@@ -21,6 +21,7 @@ import numpy as np
 from tacit.audit import calibration
 from tacit.audit.bootstrap import Array, interval
 from tacit.audit.figures import Interval, interval_chart
+from tacit.audit.quality import accuracy_rows
 from tacit.audit.sections import Figure, Finding, Section, Table
 from tacit.audit.study import Study
 
@@ -45,6 +46,8 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "hedging": re.compile(r"\b(?:" + "|".join(map(re.escape, _HEDGES)) + r")\b", re.IGNORECASE),
     "flattery": re.compile(r"\b(?:" + "|".join(map(re.escape, _FLATTERY)) + r")\b", re.IGNORECASE),
 }
+_MARKS = ((*"-*•", *"0123456789"), ("#",), ("**", "__"), ("`",), _HEDGES, _FLATTERY)
+"""What a text of ASCII must hold, in lower case, for its pattern to be worth a search."""
 TRAITS = ("length", *_PATTERNS, "repetition", "not English letters")
 
 _LARGE = 0.15
@@ -61,18 +64,26 @@ def traits(texts: Sequence[str]) -> Array:
     """
     rows = []
     for text in texts:
-        words = text.lower().split()
+        lower, odd = text.lower(), not text.isascii()
+        words = lower.split()
         trigrams = list(zip(words, words[1:], words[2:], strict=False))
-        letters = [c for c in text if c.isalpha()]
         rows.append(
             (
                 np.log2(1 + len(text)),
-                *(np.log2(1 + len(pattern.findall(text))) for pattern in _PATTERNS.values()),
+                *(
+                    np.log2(1 + len(pattern.findall(text))) if odd or any(mark in lower for mark in marks) else 0.0
+                    for pattern, marks in zip(_PATTERNS.values(), _MARKS, strict=True)
+                ),
                 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0,
-                sum(not c.isascii() for c in letters) / len(letters) if letters else 0.0,
+                _other_letters(text) if odd else 0.0,
             )
         )
     return np.array(rows, dtype=np.float64).reshape(-1, len(TRAITS))
+
+
+def _other_letters(text: str) -> float:
+    letters = [c for c in text if c.isalpha()]
+    return sum(not c.isascii() for c in letters) / len(letters) if letters else 0.0
 
 
 def biases(study: Study) -> Section:
@@ -84,9 +95,9 @@ def biases(study: Study) -> Section:
     effects = partial_effects(study, difference[:, kept]) if has_gold else people_effects(study, difference[:, kept])
     rows: list[dict[str, Any]] = []
     findings: list[Finding] = []
-    for k, (value, ends) in zip(kept, effects, strict=True):
+    slopes = _solve(study, [_regression(difference[:, [k]], study.delta, study.pairs.weight) for k in kept])
+    for k, (value, ends), (liking, liking_ci) in zip(kept, effects, slopes, strict=True):
         name = TRAITS[k]
-        liking, liking_ci = _slope(study, difference[:, k])
         rows.append({"trait": name, "effect": value, "95%": ends, "score per unit": liking, "score 95%": liking_ci})
         finding = _named(name, value, ends, has_gold)
         findings += [] if finding is None else [finding]
@@ -130,8 +141,8 @@ def partial_effects(study: Study, difference: Array) -> list[tuple[float, list[f
     for x in difference.T:
         scale = np.sqrt(np.average(x**2, weights=weight)) or 1.0
         columns = np.nan_to_num(np.stack([x / scale, g / (np.nanstd(g) or 1.0), g2 / (np.nanstd(g2) or 1.0)], axis=1))
-        found.append(_regress(study, columns, y, weight))
-    return found
+        found.append(_regression(columns, y, weight))
+    return _solve(study, found)
 
 
 def people_effects(study: Study, difference: Array) -> list[tuple[float, list[float] | None]]:
@@ -147,55 +158,56 @@ def people_effects(study: Study, difference: Array) -> list[tuple[float, list[fl
     for x in difference.T:
         scaled = x / (np.sqrt(np.average(x**2, weights=w)) or 1.0)
         both = np.stack([d / (np.abs(d).mean() or 1.0), scaled], axis=1)
-        found.append(_newton(study, both, w * (y - p), w * p * (1 - p), -1 / spread))
-    return found
+        found.append(_newton(both, w * (y - p), w * p * (1 - p)))
+    return _solve(study, found, -1 / spread)
 
 
-def _regress(study: Study, columns: Array, y: Array, weight: Array) -> tuple[float, list[float] | None]:
-    """First coefficient of weighted least squares without intercept, with its bootstrap."""
-    k = columns.shape[1]
+def _regression(columns: Array, y: Array, weight: Array) -> Array:
+    """Row statistics of weighted least squares without intercept: products (k * k) beside columns times y (k)."""
     products = (columns[:, :, None] * columns[:, None, :]).reshape(len(y), -1)
-    statistics = weight[:, None] * np.concatenate([products, columns * y[:, None]], axis=1)
-    return _solve(study, statistics, k, 1.0)
+    return np.asarray(weight[:, None] * np.concatenate([products, columns * y[:, None]], axis=1))
 
 
-def _newton(
-    study: Study, columns: Array, residual: Array, curvature: Array, factor: float
-) -> tuple[float, list[float] | None]:
-    """Last coefficient of one Newton step, times `factor`, with its bootstrap."""
-    k = columns.shape[1]
+def _newton(columns: Array, residual: Array, curvature: Array) -> Array:
+    """Row statistics of one Newton step, the last column first."""
     flipped = columns[:, ::-1]
     products = curvature[:, None] * (flipped[:, :, None] * flipped[:, None, :]).reshape(len(columns), -1)
-    statistics = np.concatenate([products, flipped * residual[:, None]], axis=1)
-    return _solve(study, statistics, k, factor)
+    return np.concatenate([products, flipped * residual[:, None]], axis=1)
 
 
-def _solve(study: Study, statistics: Array, k: int, factor: float) -> tuple[float, list[float] | None]:
-    sums = statistics.sum(0, keepdims=True)
-    many = study.clusters.smallest >= 2
-    draws = study.clusters.sums(statistics, study.resamples, study.rng(30)) if many else sums[:0]
-    table = np.concatenate([sums, draws])
-    matrix = table[:, : k * k].reshape(-1, k, k) + 1e-9 * np.abs(table[:1, :1, None]) * np.eye(k)
-    first = factor * np.linalg.solve(matrix, table[:, k * k :, None])[:, 0, 0]
-    return float(first[0]), interval(first[1:])
+def _solve(study: Study, blocks: Sequence[Array], factor: float = 1.0) -> list[tuple[float, list[float] | None]]:
+    """First coefficient of each block of row statistics (n, k * k + k), times `factor`, with its bootstrap.
 
-
-def _slope(study: Study, x: Array) -> tuple[float, list[float] | None]:
-    """How much the score difference grows with the trait, all else as it comes."""
-    return _regress(study, x[:, None], study.delta, study.pairs.weight)
+    All blocks share one pass of resamples.
+    """
+    if not blocks:
+        return []
+    together = np.concatenate(blocks, axis=1)
+    sums = together.sum(0, keepdims=True)
+    if study.clusters.smallest >= 2:
+        sums = np.concatenate([sums, study.clusters.sums(together, study.resamples, study.rng(30))])
+    found, start = [], 0
+    for block in blocks:
+        k = int((np.sqrt(1 + 4 * block.shape[1]) - 1) / 2)
+        table = sums[:, start : start + block.shape[1]]
+        start += block.shape[1]
+        matrix = table[:, : k * k].reshape(-1, k, k) + (1e-9 * np.abs(table[0, 0]) + 1e-300) * np.eye(k)
+        first = factor * np.linalg.solve(matrix, table[:, k * k :, None])[:, 0, 0]
+        found.append((float(first[0]), interval(first[1:])))
+    return found
 
 
 def _matched_length(study: Study, difference: Array) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Accuracy where the two lengths are within 10%, and where the preferred side is the shorter or the longer one."""
     near = np.abs(difference) <= np.log2(1.1)
-    rows = []
-    for name, mask in (
-        ("lengths within 10%", near),
-        ("the preferred side is longer", ~near & (difference > 0)),
-        ("the preferred side is shorter", ~near & (difference < 0)),
-    ):
-        mean, ends = study.share(study.credit, mask.astype(np.float64))
-        rows.append({"where": name, "comparisons": int(mask.sum()), "accuracy": mean, "95%": ends})
+    rows = accuracy_rows(
+        study,
+        [
+            ("lengths within 10%", near),
+            ("the preferred side is longer", ~near & (difference > 0)),
+            ("the preferred side is shorter", ~near & (difference < 0)),
+        ],
+    )
     return rows, {"matched_length_accuracy": rows[0]["accuracy"], "matched_length_accuracy_ci": rows[0]["95%"]}
 
 

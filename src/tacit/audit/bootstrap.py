@@ -184,12 +184,13 @@ def _cell_weights(
     for start in range(0, resamples, step):
         r = min(step, resamples - start)
         drawn = {table: _multinomial(r, size, rng) for table, size in sizes.items()}
-        product: Array = np.ones((r, cells.shape[1]))
+        whole = [(f, t) for f, t in zip(cells, tables, strict=True) if (f >= 0).all()]
+        product: Array = drawn[whole[0][1]][:, whole[0][0]] if whole else np.ones((r, cells.shape[1]))
+        for factor, table in whole[1:]:
+            product *= drawn[table][:, factor]
         for factor, table in zip(cells, tables, strict=True):
             touched = factor >= 0
-            if touched.all():
-                product *= drawn[table][:, factor]
-            else:
+            if not touched.all():
                 product[:, touched] *= drawn[table][:, factor[touched]]
         yield product
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tacit.audit.bootstrap import Array
+from tacit.audit.bootstrap import Array, Index
 from tacit.audit.crossfit import cross_fit
 from tacit.audit.figures import Interval, interval_chart
 from tacit.audit.sections import Figure, Finding, Section, Table
@@ -28,14 +28,16 @@ def controls(study: Study) -> Section:
     words, why = _bag_of_words(study)
     if words is not None:
         credits["bag of words"] = _credit(study, words)
-    own, own_ci = study.share(study.credit)
+    columns: list[tuple[Array, Array | None]] = [(study.credit, None)]
+    for credit in credits.values():
+        known = np.isfinite(credit).astype(np.float64)
+        columns += [(np.nan_to_num(credit), known), (np.nan_to_num(study.credit - credit), known)]
+    (own, own_ci), *rest = study.shares(columns)
     rows: list[dict[str, Any]] = [
         {"reward": study.reward.name, "accuracy": own, "95%": own_ci, "gain over it": None, "gain 95%": None}
     ]
     findings = []
-    for name, credit in credits.items():
-        accuracy, ends = study.share(np.nan_to_num(credit), np.isfinite(credit).astype(np.float64))
-        gain, gain_ci = study.share(np.nan_to_num(study.credit - credit), np.isfinite(credit).astype(np.float64))
+    for name, (accuracy, ends), (gain, gain_ci) in zip(credits, rest[::2], rest[1::2], strict=True):
         rows.append({"reward": name, "accuracy": accuracy, "95%": ends, "gain over it": gain, "gain 95%": gain_ci})
         if accuracy is None or gain is None or gain_ci is None or gain_ci[0] > 0:
             continue
@@ -77,19 +79,33 @@ def _credit(study: Study, delta: Array) -> Array:
 
 def _bag_of_words(study: Study) -> tuple[Array | None, str]:
     """Log-odds (n,) of a linear fit on hashed words, NaN outside the sample; and what was done, in words."""
-    from tacit.features import FeatureStore, load_encoder
-
     rng = study.rng(10)
     keep = np.sort(rng.permutation(study.n)[:_PAIRS])
     used, place = np.unique(np.r_[study.pairs.a[keep], study.pairs.b[keep]], return_inverse=True)
-    texts = study.items.texts
-    features = FeatureStore(load_encoder("hashed")).features([texts[i] for i in used])
     try:
         found = cross_fit(
-            features, place[: len(keep)], place[len(keep) :], study.pairs.tie[keep], study.blocks[keep], rng=rng
+            _hashed(study, used),
+            place[: len(keep)],
+            place[len(keep) :],
+            study.pairs.tie[keep],
+            study.blocks[keep],
+            rng=rng,
         )[0]
     except TacitError as error:
         return None, f"No bag of words: {error}."
     delta = np.full(study.n, np.nan)
     delta[keep] = found.delta[0]
     return delta, "The bag of words is fitted on these comparisons, each predicted from other prompts."
+
+
+def _hashed(study: Study, used: Index) -> Array:
+    """Hashed words (used, d): those of the reward where it reads them itself, else encoded, with its cache."""
+    from tacit.features import FeatureStore, load_encoder
+
+    encoder = load_encoder("hashed")
+    own = getattr(study.core, "encoder", None)
+    if own is not None and study.features is not None and own.fingerprint == encoder.fingerprint:
+        return study.features[used]
+    texts = study.items.texts
+    vectors: Array = FeatureStore(encoder, getattr(study.core, "cache", None)).features([texts[i] for i in used])
+    return vectors

@@ -35,17 +35,17 @@ def disagreement(study: Study) -> Section:
     part = quarters(spread)
     y = np.where(study.pairs.tie > 0, 0.5, 1.0)
     loss = calibration.nll(study.delta, y)
+    counts = [(part == k).astype(np.float64) for k in range(len(PARTS))]
+    found = study.shares([(each, own) for own in counts for each in (study.credit, loss)])
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(PARTS):
-        counts = (part == k).astype(np.float64)
-        accuracy, ends = study.share(study.credit, counts)
-        nll, nll_ends = study.share(loss, counts)
+        (accuracy, ends), (nll, nll_ends) = found[2 * k : 2 * k + 2]
         rows.append(
             {
                 "members": name,
-                "comparisons": int(counts.sum()),
-                "mean spread": float(spread[part == k].mean()) if counts.any() else None,
-                "mean margin": float(np.abs(study.delta[part == k]).mean()) if counts.any() else None,
+                "comparisons": int(counts[k].sum()),
+                "mean spread": float(spread[part == k].mean()),
+                "mean margin": float(np.abs(study.delta[part == k]).mean()),
                 "accuracy": accuracy,
                 "95%": ends,
                 "nll": nll,

@@ -12,6 +12,7 @@ prompts between the two is as likely, so that the share of permutations with an 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ def distance(study: Study) -> Section:
     else:
         numbers |= {"energy": None, "p": None}
     mean = (far[study.pairs.a] + far[study.pairs.b]) / 2
-    rows = _by_quarter(study, mean.astype(np.float64))
     outside = np.minimum(1.0, beyond[study.pairs.a].astype(np.float64) + beyond[study.pairs.b])
-    for name, counts in (("both sides within 95% of the fitting data", 1 - outside), ("a side beyond", outside)):
-        rows.append(_row(study, name, counts, mean))
+    part = quarters(mean)
+    parts = {name: (part == k).astype(np.float64) for k, name in enumerate(PARTS)}
+    parts |= {"both sides within 95% of the fitting data": 1 - outside, "a side beyond": outside}
+    rows = _rows(study, parts, mean.astype(np.float64))
     chart = interval_chart(
         [Interval(row["where"], row["accuracy"], row["95%"]) for row in rows if row["accuracy"] is not None],
         title="Accuracy by distance from the fitting data",
@@ -111,25 +113,22 @@ def _one_of_each(study: Study) -> Index:
     return order[:SKETCH].astype(np.intp)
 
 
-def _by_quarter(study: Study, value: Array) -> list[dict[str, Any]]:
-    part = quarters(value)
-    return [_row(study, name, (part == k).astype(np.float64), value) for k, name in enumerate(PARTS)]
-
-
-def _row(study: Study, name: str, counts: Array, value: Array) -> dict[str, Any]:
-    accuracy, ends = study.share(study.credit, counts)
-    y = np.where(study.pairs.tie > 0, 0.5, 1.0)
-    nll, nll_ends = study.share(calibration.nll(study.delta, y), counts)
-    mean = float(np.average(value, weights=counts)) if counts.sum() else None
-    return {
-        "where": name,
-        "comparisons": int(counts.sum()),
-        "mean distance": mean,
-        "accuracy": accuracy,
-        "95%": ends,
-        "nll": nll,
-        "nll 95%": nll_ends,
-    }
+def _rows(study: Study, parts: Mapping[str, Array], value: Array) -> list[dict[str, Any]]:
+    """A row for each named part of the comparisons; `value` (n,) is their distance."""
+    loss = calibration.nll(study.delta, np.where(study.pairs.tie > 0, 0.5, 1.0))
+    found = study.shares([(each, counts) for counts in parts.values() for each in (study.credit, loss)])
+    return [
+        {
+            "where": name,
+            "comparisons": int(counts.sum()),
+            "mean distance": float(np.average(value, weights=counts)) if counts.sum() else None,
+            "accuracy": accuracy[0],
+            "95%": accuracy[1],
+            "nll": nll[0],
+            "nll 95%": nll[1],
+        }
+        for (name, counts), accuracy, nll in zip(parts.items(), found[::2], found[1::2], strict=True)
+    ]
 
 
 def _finding(numbers: dict[str, Any], rows: list[dict[str, Any]]) -> Finding | None:

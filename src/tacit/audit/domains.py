@@ -35,7 +35,7 @@ def domains(study: Study) -> Section:
     if isinstance(found, str):
         return Section.missing("domains", _TITLE, found)
     column, names, domain = found
-    rows = [_row(study, name, domain == k) for k, name in enumerate(names)]
+    rows = _rows(study, names, domain)
     left = int((domain < 0).sum())
     lead = f"Domains are the values of column `{column}`."
     if left:
@@ -95,22 +95,24 @@ def _domains(study: Study) -> tuple[str, list[str], Index] | str:
     return tried or f"no row has a column {', '.join(f'`{name}`' for name in NAMES)}. Name another with --domains."
 
 
-def _row(study: Study, name: str, mask: Array) -> dict[str, Any]:
-    counts = mask.astype(np.float64)
-    accuracy, ends = study.share(study.credit, counts)
+def _rows(study: Study, names: list[str], domain: Index) -> list[dict[str, Any]]:
     longer = study.lengths[study.pairs.a] - study.lengths[study.pairs.b]
-    length, _ = study.share(np.where(study.pairs.tie > 0, 0.5, (np.sign(longer) + 1) / 2), counts)
-    y = np.where(study.pairs.tie > 0, 0.5, 1.0)
-    nll, nll_ends = study.share(calibration.nll(study.delta, y), counts)
-    return {
-        "domain": name,
-        "comparisons": int(mask.sum()),
-        "accuracy": accuracy,
-        "95%": ends,
-        "length alone": length,
-        "nll": nll,
-        "nll 95%": nll_ends,
-    }
+    by_length = np.where(study.pairs.tie > 0, 0.5, (np.sign(longer) + 1) / 2)
+    loss = calibration.nll(study.delta, np.where(study.pairs.tie > 0, 0.5, 1.0))
+    counts = [(domain == k).astype(np.float64) for k in range(len(names))]
+    found = study.shares([(value, own) for own in counts for value in (study.credit, by_length, loss)])
+    return [
+        {
+            "domain": name,
+            "comparisons": int(counts[k].sum()),
+            "accuracy": found[3 * k][0],
+            "95%": found[3 * k][1],
+            "length alone": found[3 * k + 1][0],
+            "nll": found[3 * k + 2][0],
+            "nll 95%": found[3 * k + 2][1],
+        }
+        for k, name in enumerate(names)
+    ]
 
 
 def _matrix(study: Study, names: list[str], domain: Index) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | str:

@@ -165,12 +165,14 @@ def _reward(study: Study) -> dict[str, Any] | str:
 def _accuracy(study: Study) -> list[dict[str, Any]]:
     first = study.pairs.first
     assert first is not None
-    rows = []
-    for name, value in (("shown first", 1.0), ("shown second", 0.0)):
-        mask = (first == value).astype(np.float64)
-        mean, ends = study.share(study.credit, mask)
-        rows.append({"preferred answer": name, "comparisons": int(mask.sum()), "accuracy": mean, "95%": ends})
-    return rows
+    names = ("shown first", "shown second")
+    masks = [(first == value).astype(np.float64) for value in (1.0, 0.0)]
+    return [
+        {"preferred answer": name, "comparisons": int(mask.sum()), "accuracy": mean, "95%": ends}
+        for name, mask, (mean, ends) in zip(
+            names, masks, study.shares([(study.credit, mask) for mask in masks]), strict=True
+        )
+    ]
 
 
 def _finding(row: dict[str, Any]) -> Finding | None:

@@ -3,6 +3,7 @@ more data would bring."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,10 @@ _SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 def right_and_sure(study: Study) -> Section:
     """Accuracy with its ceiling, by margin, agreement and group; calibration before and after a temperature."""
     accuracy, accuracy_ci = study.share(study.credit)
-    margin = _by_margin(study)
     rows: list[dict[str, Any]] = [
         {"where": "all comparisons", "comparisons": study.n, "accuracy": accuracy, "95%": accuracy_ci}
     ]
-    rows += margin + _by_agreement(study) + _by_group(study)
+    rows += accuracy_rows(study, [*_by_margin(study), *_by_agreement(study), *_by_group(study)])
     ceiling = people_ceiling(study)
     sure = calibration_slope(study)
     reliability = _reliability(study)
@@ -193,17 +193,17 @@ def learning_curve(study: Study) -> Section:
     )
 
 
-def _by_margin(study: Study, parts: int = 4) -> list[dict[str, Any]]:
+def _by_margin(study: Study, parts: int = 4) -> list[tuple[str, Array]]:
     size = np.abs(study.delta)
     edges = np.quantile(size, np.linspace(0, 1, parts + 1))
     if len(np.unique(edges)) < parts + 1:
         return []
     names = ("margin: smallest quarter", "second quarter", "third quarter", "margin: largest quarter")
     part = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, parts - 1)
-    return [_row(study, name, part == k) for k, name in enumerate(names)]
+    return [(name, part == k) for k, name in enumerate(names)]
 
 
-def _by_agreement(study: Study) -> list[dict[str, Any]]:
+def _by_agreement(study: Study) -> list[tuple[str, Array]]:
     share, votes = vote_share(study)
     majority = np.maximum(share, 1 - share)
     slices = {
@@ -211,7 +211,7 @@ def _by_agreement(study: Study) -> list[dict[str, Any]]:
         "people mostly agree": (votes >= 3) & (majority < 1) & (majority > 0.6),
         "people split": (votes >= 3) & (majority <= 0.6),
     }
-    return [_row(study, name, mask) for name, mask in slices.items() if mask.sum() >= 20]
+    return [(name, mask) for name, mask in slices.items() if mask.sum() >= 20]
 
 
 def vote_share(study: Study) -> tuple[Array, Array]:
@@ -224,17 +224,21 @@ def vote_share(study: Study) -> tuple[Array, Array]:
     return np.where(study.pairs.a == low, share, 1 - share), votes[which].astype(np.float64)
 
 
-def _by_group(study: Study) -> list[dict[str, Any]]:
+def _by_group(study: Study) -> list[tuple[str, Array]]:
     groups = np.array([str(column.get("group", "")) for column in study.columns])
     names = [name for name in np.unique(groups) if name]
     if not 2 <= len(names) <= MOST_GROUPS:
         return []
-    return [_row(study, f"group {name}", groups == name) for name in names]
+    return [(f"group {name}", groups == name) for name in names]
 
 
-def _row(study: Study, name: str, mask: Array) -> dict[str, Any]:
-    mean, ends = study.share(study.credit, mask.astype(np.float64))
-    return {"where": name, "comparisons": int(mask.sum()), "accuracy": mean, "95%": ends}
+def accuracy_rows(study: Study, slices: Sequence[tuple[str, Array]]) -> list[dict[str, Any]]:
+    """A row of a table for each named part of the comparisons, (n,) bool."""
+    found = study.shares([(study.credit, mask.astype(np.float64)) for _, mask in slices])
+    return [
+        {"where": name, "comparisons": int(mask.sum()), "accuracy": mean, "95%": ends}
+        for (name, mask), (mean, ends) in zip(slices, found, strict=True)
+    ]
 
 
 def _reliability(study: Study, bins: int = 10) -> dict[str, Any]:

@@ -105,9 +105,9 @@ def _prompt_clusters(study: Study) -> Iterator[tuple[str, Array]]:
     count = len(np.unique(study.prompt_of))
     if study.features is None or study.items.promptless or count < 10 * _CLUSTERS:
         return
-    total = np.zeros((count, study.features.shape[1]))
-    np.add.at(total, study.prompt_of, study.features)
-    mean = total / np.bincount(study.prompt_of)[:, None]
+    order = np.argsort(study.prompt_of, kind="stable")
+    size = np.bincount(study.prompt_of)
+    mean = np.add.reduceat(study.features[order], np.cumsum(size) - size, axis=0) / size[:, None]
     fitted = MiniBatchKMeans(_CLUSTERS, random_state=study.seed, n_init=3, batch_size=4096).fit(mean)
     first = {int(p): i for i, p in reversed(list(enumerate(study.prompt_of)))}
     of_pair = study.prompt_of[study.pairs.a]

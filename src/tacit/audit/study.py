@@ -22,6 +22,9 @@ from tacit.evidence.records import Kind, Record
 from tacit.improve.select import Candidates
 from tacit.rewards.contract import Reward, Uncertain
 
+Share = tuple[float | None, list[float] | None]
+"""A mean and its 95% interval."""
+
 PAIR_LIMIT = 200_000
 """Pairs made of outcomes and ratings: a random sample of this size stands for more."""
 
@@ -165,14 +168,34 @@ class Study:
         """(n,) 1 where the reward orders the comparison as people did, 1/2 for ties of either, else 0."""
         return np.where(self.pairs.tie > 0, 0.5, (np.sign(self.delta) + 1) / 2)
 
-    def share(self, value: Array, counts: Array | None = None) -> tuple[float | None, list[float] | None]:
+    def share(self, value: Array, counts: Array | None = None) -> Share:
         """Weighted mean of `value` (n,) over the comparisons that count, with its clustered 95% interval."""
-        weight = self.pairs.weight * (1.0 if counts is None else counts)
-        if not weight.sum():
-            return None, None
-        mean, draws = self.clusters.means(value[:, None], weight, self.resamples, self.rng(99))
-        smallest = self.clusters.smallest
-        return float(mean[0]), interval(draws[:, 0], clusters=smallest) if smallest >= 2 else None
+        return self.shares([(value, counts)])[0]
+
+    def shares(self, columns: Sequence[tuple[Array, Array | None]]) -> list[Share]:
+        """Several means at once, each as `share` gives it: values (n,) and which rows count (n,), all unless given.
+
+        The resamples of all are one pass, and most of the time of an audit is in such passes.
+        """
+        if not columns:
+            return []
+        which: dict[int, int] = {}
+        weights: list[Array] = []
+        for _, counts in columns:
+            if id(counts) not in which:
+                which[id(counts)] = len(weights)
+                weights.append(self.pairs.weight * (1.0 if counts is None else counts))
+        of = [which[id(counts)] for _, counts in columns]
+        values = np.stack([value for value, _ in columns], axis=1).astype(np.float64)
+        clusters, smallest = self.clusters, self.clusters.smallest
+        resamples = self.resamples if smallest >= 2 else 1
+        means, draws = clusters.means(values, np.stack(weights, axis=1), resamples, self.rng(99), weight_of=of)
+        return [
+            (None, None)
+            if not weights[of[k]].sum()
+            else (float(means[k]), interval(draws[:, k], clusters=smallest) if smallest >= 2 else None)
+            for k in range(len(columns))
+        ]
 
 
 def _named(record: Record) -> dict[str, Any]:
