@@ -23,6 +23,8 @@ from tacit.policies.contract import Responses
 from tacit.policies.packing import Block, Packed, pack
 
 _CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_SHORT = 256
+"""Most keys of a row for which attention is two plain products on a processor."""
 _ROPES = ("default", "linear", "llama3", "yarn")
 
 
@@ -124,7 +126,7 @@ def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tens
         if found.query_norm:
             q, k = _rms(q, attention.q_norm.weight, found.eps), _rms(k, attention.k_norm.weight, found.eps)
         q, k = _turned(q, cos, sin), _turned(k, cos, sin)
-        mixed = attend(q.to(dtype), k.to(dtype), v.to(dtype))
+        mixed = attend(q, k, v)
         if number == last:  # nothing attends to what follows: only the states that are wanted go on
             mixed, x = mixed[packed.wanted], x[packed.wanted]
         x = x + attention.o_proj(mixed)
@@ -136,7 +138,7 @@ class _Attention:
     """Attention over a packed sequence, block by block."""
 
     def __init__(self, found: Family, packed: Packed, dtype: torch.dtype) -> None:
-        self.found, self.blocks = found, packed.blocks
+        self.found, self.blocks, self.dtype = found, packed.blocks, dtype
         self.masks = [self._mask(block, dtype) for block in packed.blocks]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -146,28 +148,45 @@ class _Attention:
             queries, keys, values = (_padded(part[block.start : block.stop], block) for part in (q, k, v))
             if block.trunk is not None:
                 keys, values = (torch.cat([whole[block.trunk], own], 1) for whole, own in ((k, keys), (v, values)))
-            mixed = functional.scaled_dot_product_attention(
-                queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask,
-                is_causal=mask is None, scale=self.found.scale, enable_gqa=self.found.groups > 1,
-            ).transpose(1, 2)  # fmt: skip
+            if keys.device.type == "cpu" and keys.shape[1] <= _SHORT:
+                mixed = self._products(queries, keys, values, mask)
+            else:
+                mixed = functional.scaled_dot_product_attention(
+                    queries.transpose(1, 2).to(self.dtype), keys.transpose(1, 2).to(self.dtype),
+                    values.transpose(1, 2).to(self.dtype), attn_mask=None if block.trunk is None else mask,
+                    is_causal=block.trunk is None, scale=self.found.scale, enable_gqa=self.found.groups > 1,
+                ).transpose(1, 2)  # fmt: skip
             flat = mixed.reshape(-1, mixed.shape[2] * mixed.shape[3])
             results.append(flat if block.places is None else _gather(flat, block.places))
         return torch.cat(results)
 
+    def _products(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """(b, T, H, D), (b, S, K, D), (b, S, K, D) to (b, T, H, D) by plain products in float32.
+
+        On a processor the backward pass of fused attention takes twice as long where texts are short.
+        """
+        count, width, heads, size = queries.shape
+        groups = self.found.groups
+        with torch.autocast("cpu", enabled=False):
+            grouped = (queries.float() * self.found.scale).view(count, width, heads // groups, groups, size)
+            q = grouped.permute(0, 2, 3, 1, 4).reshape(-1, groups * width, size)
+            k, v = (part.float().transpose(1, 2).reshape(-1, keys.shape[1], size) for part in (keys, values))
+            scores = torch.bmm(q, k.transpose(1, 2)).view(count, heads, width, -1).add_(mask)
+            mixed = torch.bmm(torch.softmax(scores, -1).view(len(q), groups * width, -1), v)
+        return mixed.view(count, heads, width, size).transpose(1, 2)
+
     @staticmethod
-    def _mask(block: Block, dtype: torch.dtype) -> Tensor | None:
-        """0 where a query may look and -inf elsewhere, (b, 1, width, P + width); None for plain causal attention.
+    def _mask(block: Block, dtype: torch.dtype) -> Tensor:
+        """0 where a query may look and -inf elsewhere, (b or 1, 1, width, P + width).
 
         Padding stands after the tokens, where no token looks.
         """
-        if block.trunk_real is None:
-            return None
-        own = torch.ones(block.width, block.width, dtype=torch.bool, device=block.lengths.device).tril()
-        count = len(block.lengths)
-        allowed = torch.cat([block.trunk_real[:, None].expand(-1, block.width, -1), own.expand(count, -1, -1)], 2)[
-            :, None
-        ]
-        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
+        device = block.lengths.device
+        allowed = torch.ones(1, block.width, block.width, dtype=torch.bool, device=device).tril()
+        if block.trunk_real is not None:
+            before = block.trunk_real[:, None].expand(-1, block.width, -1)
+            allowed = torch.cat([before, allowed.expand(len(before), -1, -1)], 2)
+        return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, -torch.inf)[:, None]
 
 
 def _padded(flat: Tensor, block: Block) -> Tensor:
