@@ -7,7 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-COLOURS = ("#2f6db3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#4b5563", "#0e9aa7", "#d17ba5")
+COLOURS = (
+    "#2f6db3",
+    "#c8553d",
+    "#3a8f5c",
+    "#8a5fb0",
+    "#b8860b",
+    "#4b5563",
+    "#0e9aa7",
+    "#d17ba5",
+    "#7a9a01",
+    "#1f2937",
+    "#e58606",
+    "#5d69b1",
+    "#99582a",
+    "#cc3a8e",
+    "#52bca3",
+)
 """Told apart on light and dark paper."""
 
 
