@@ -42,7 +42,7 @@ def test_a_name_too_long_for_the_picture_is_cut_and_markup_is_escaped():
 
 
 def test_labels_stay_inside_and_those_above_keep_apart():
-    long = "a label of an axis that is about as long as the picture"
+    long = "a label of an axis about as long as the picture"
     svg = line_chart(
         [Line("one", [0, 1, 8000], [0.0, 1.0, 2.0])],
         title="t",

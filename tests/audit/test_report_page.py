@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tacit.audit.compare import compare
 from tacit.audit.report import audit
 from tacit.evidence import Evidence
 from tacit.improve.select import Candidates
@@ -185,3 +186,38 @@ def test_paper_is_white_and_shows_what_the_screen_folds(opened: Any):
     assert opened.evaluate(hidden) == 0
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert opened.pdf(format="A4")[:5] == b"%PDF-"
+
+
+@pytest.fixture(scope="module")
+def small_pages(tmp_path_factory: pytest.TempPathFactory, known: Any) -> list[Path]:
+    """Three rewards compared, and an audit of a constant reward on 20 rows: most sections say why they are absent."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt": f"question {i}", "chosen": "yes " * rng.integers(1, 9), "rejected": "no " * rng.integers(1, 9)}
+        for i in range(20)
+    ]
+    evidence = Evidence.from_records(rows, kind="comparison", source="a/folder/with/a/long/name/" * 4 + "votes.jsonl")
+    folder = tmp_path_factory.mktemp("small")
+    rewards = [
+        known(len, "length"),
+        known(lambda text: text.count("y"), "a name " * 9),
+        known(lambda _: 0.0, "constant"),
+    ]
+    pages = {"compare": compare(rewards, evidence, resamples=50), "constant": audit(rewards[2], evidence, resamples=50)}
+    for name, report in pages.items():
+        (folder / f"{name}.html").write_text(report.html(), "utf-8")
+    return [folder / f"{name}.html" for name in pages]
+
+
+def test_small_pages_are_as_tidy(browser: Any, small_pages: list[Path]):
+    for path in small_pages:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        said: list[str] = []
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert [each["text"] for each in page.evaluate(LETTERS) if not each["inside"]] == [], path
+        assert [each for each in page.evaluate(LETTERS) if each["size"] < 10] == [], path
+        assert said == []
+        page.close()
+    assert small_pages[1].read_text("utf-8").count("Not computed:") >= 3

@@ -13,7 +13,7 @@ from html import escape
 # Narrow on purpose: letters keep their size on a phone, where a wide picture would shrink.
 _WIDTH, _HEIGHT = 400, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 10, 42
-_LETTER = 7.0
+_LETTER = 7.6
 """Width of a letter at the page's 12.5 px, on the safe side."""
 _BESIDE = 24
 """Names up to this long stand beside their intervals, longer ones above."""

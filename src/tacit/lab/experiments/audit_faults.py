@@ -15,8 +15,9 @@ reported that is not true of the planted world: findings that follow from a faul
 does; what is broken may lose to a bag of words that was fitted on these very votes), and `follows` counts them. All
 with Wilson's 95% intervals over seeds. `findings` counts the seeds in which each finding is made.
 
-`mislabelled`: share of turned votes among as many rows as were turned, by the report's order, by the loss of the reward
-under audit, which knows the truth but for its noise, and by lot.
+`mislabelled`: share of turned votes among as many rows as were turned, by the report's order (fits that have not seen
+the row), by the loss of a linear fit on these same rows, by that of the reward under audit, which knows the truth but
+for its noise, and by lot.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from tacit.lab import phrases
 from tacit.lab.seeds import mean_interval, wilson
 from tacit.lab.worlds import World
 from tacit.progress import track
+from tacit.rewards.feature_reward import fit
 
 Change = Callable[[np.ndarray, list[str], list[str]], np.ndarray]
 
@@ -150,11 +152,11 @@ def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000, faults: Sequence[s
     found: dict[str, list[set[str]]] = {fault: [] for fault in faults}
     picked: list[dict[str, float]] = []
     for fault, s in track([(f, s) for f in faults for s in range(seed, seed + seeds)], "auditing", len(faults) * seeds):
-        study, wrong = _study(world, fault, s, votes)
+        study, evidence, wrong = _study(world, fault, s, votes)
         report = run_sections(study, _SECTIONS)
         found[fault].append(report.faults)
         if fault == "mislabelled rows":
-            picked.append(_precision(report.to_dict()["sections"]["rows"], study, wrong))
+            picked.append(_precision(report.to_dict()["sections"]["rows"], study, evidence, wrong))
     keys = sorted({key for sets in found.values() for each in sets for key in each})
     rows = []
     for fault in faults:
@@ -183,7 +185,7 @@ def run(*, seeds: int = 10, seed: int = 0, votes: int = 3000, faults: Sequence[s
     }
 
 
-def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.ndarray]:
+def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, Evidence, np.ndarray]:
     rng = np.random.default_rng(seed)
     strength = 0.5 if fault.startswith("half ") else 1.0
     fault = fault.removeprefix("half ")
@@ -207,7 +209,7 @@ def _study(world: World, fault: str, seed: int, rows: int) -> tuple[Study, np.nd
     if fault in ("length bias", "prompt-blind", "broken slice"):
         reward.temperature = _temperature(reward, votes)
     evidence = Evidence.from_records(votes, kind="comparison", source="world")
-    return Study.of(reward, evidence, "comparison", "world", resamples=400, seed=seed), wrong
+    return Study.of(reward, evidence, "comparison", "world", resamples=400, seed=seed), evidence, wrong
 
 
 def _temperature(reward: Planted, votes: list[dict[str, Any]]) -> float:
@@ -216,13 +218,16 @@ def _temperature(reward: Planted, votes: list[dict[str, Any]]) -> float:
     return fit_temperature(reward.score(asked, better) - reward.score(asked, worse), np.ones(len(votes)))
 
 
-def _precision(numbers: dict[str, Any], study: Study, wrong: np.ndarray) -> dict[str, float]:
+def _precision(numbers: dict[str, Any], study: Study, evidence: Evidence, wrong: np.ndarray) -> dict[str, float]:
     """Share of truly flipped rows among as many as were flipped, by our order, by the reward's own loss, by lot."""
     ours = np.array(numbers["mislabelled_rows"]) - 1
     count = min(len(ours), int(wrong.sum()))
     by_loss = np.argsort(study.delta, kind="stable")[:count]
+    own = study.items.score(fit(evidence, encoder="hashed", seed=study.seed))
+    by_own = np.argsort(own[study.pairs.a] - own[study.pairs.b], kind="stable")[:count]
     return {
         "cross-fitted members": float(wrong[ours[:count]].mean()),
+        "loss of a fit on the same rows": float(wrong[by_own].mean()),
         "loss of the reward": float(wrong[by_loss].mean()),
         "random": float(wrong.mean()),
     }
