@@ -12,23 +12,27 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
+from tacit.demonstration_options import TuneOnDemonstrations
 from tacit.options import Caution, Flag, Many, Reading
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TuneOptions(Reading, Caution):
+class TuneOptions(Reading, Caution, TuneOnDemonstrations):
     """Options of `tacit tune`."""
 
     policy: str
     """Folder of a transformers causal language model, or a hub id in the local cache."""
     data: str
-    """sft: demonstrations; dpo: comparisons, rankings or (kto) outcomes; reward: any; else prompts or problems."""
+    """sft, spin, adversarial, iq: demonstrations; dpo: comparisons, rankings or (kto) outcomes; reward: any evidence;
+    else prompts or problems."""
     out: Path
     """Folder of the run: policy/ (or reward/), metrics.jsonl, completions/, checkpoints/, config.yaml."""
     reward: str | None = None
     """Folder of a reward or YAML recipe; `random` is the control; problems are checked without one."""
+    gold: str | None = None
+    """Folder of a reward or recipe that is measured and not tuned for: over-optimisation shows in it."""
     eval_data: str | None = None
     """Held-out evidence or prompts: losses on it, and reward and KL of fresh samples."""
     resume: Annotated[bool, Flag] = False
@@ -224,5 +228,6 @@ class TuneOptions(Reading, Caution):
             "columns",
         }
         about |= {"items", "pessimism", "pessimism_strength", "run_code"}
-        values = self.model_dump(exclude=about, exclude_none=True)
-        return {k: v for k, v in values.items() if k == "seed" or v not in ((), False, "none")}
+        # By their defaults and not by their values: 0 and False may be what somebody asks for.
+        values = self.model_dump(exclude=about, exclude_none=True, exclude_defaults=True)
+        return {"seed": self.seed, **values}

@@ -128,9 +128,11 @@ def test_every_online_method_runs(method: tuple[Any, ...], tacit: Any, tiny: Pat
     out = Path("run")
     done = tacit(
         "tune", method[0], "--policy", tiny, "--data", data["prompts"], "--reward", data["recipe"], "--out", out,
-        *SMALL, *method[1:], "--json",
+        *SMALL, *method[1:], "--json", "--gold", data["recipe"],
     )  # fmt: skip
     first = ran(done, out)
+    if "--bonus" not in method and "--overlong-buffer" not in method:
+        assert first["gold"] == pytest.approx(first["reward"])
     assert {"reward", "completions/max_length", "objective/entropy"} <= first.keys()
     if method[0] in ("rloo", "ppo"):
         assert {"entropy", "kl", "clip_ratio/low_mean", "policy/approxkl_avg"} <= first.keys()

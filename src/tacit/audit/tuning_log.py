@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _TITLE = "A tuning run"
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "kl": ("kl", "objective/kl"),
+    "kl": ("objective/kl", "kl"),
     "reward": ("reward", "objective/reward", "reward/mean"),
     "gold": ("gold", "objective/gold", "gold/mean"),
 }

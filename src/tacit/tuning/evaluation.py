@@ -26,6 +26,8 @@ class Evaluation:
     prompts: Sequence[Prompt]
     options: SamplingOptions
     reward: Reward | None = None
+    gold: Reward | None = None
+    """A reward that is not tuned for: `eval_gold`."""
     measure_kl: bool = True
     n: int = 1
     seed: int = 20_011
@@ -47,15 +49,18 @@ class Evaluation:
                 repeated = [prompt for prompt in prompts for _ in range(self.n)]
                 scores = torch.from_numpy(score(self.reward, repeated, rollout.texts)).double()
                 sums[3], sums[4] = scores.sum(), scores.square().sum()
+                if self.gold is not None:
+                    sums[6] = float(score(self.gold, repeated, rollout.texts).sum())
             if self.measure_kl:
                 temperature = self.options.temperature
                 old = scores_of(self.policy.reference(), rollout, self.options.batch, temperature=temperature)
                 sums[5] = float(((rollout.logprobs - old.logprobs) * rollout.mask).sum())
-        rows, tokens, ended, total, squares, kl, _ = (float(one) for one in self.processes.sum(sums))
+        rows, tokens, ended, total, squares, kl, gold = (float(one) for one in self.processes.sum(sums))
         found = {"eval_length": tokens / rows, "eval_ended": ended / rows}
         if self.reward is not None:
             mean = total / rows
             found |= {"eval_reward": mean, "eval_reward_std": max(squares / rows - mean**2, 0.0) ** 0.5}
+            found |= {} if self.gold is None else {"eval_gold": gold / rows}
         if self.measure_kl:
             found["eval_kl"] = kl / rows
         return found

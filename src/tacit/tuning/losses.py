@@ -132,7 +132,8 @@ def robust(pairs: Pairs, options: PreferenceOptions) -> Tensor:
 def ipo(pairs: Pairs, options: PreferenceOptions) -> Tensor:
     """(h - 1 / (2 beta))^2, (n,): IPO (Azar et al. 2023, arXiv 2310.12036, equation 17) with tau = beta.
 
-    h sums over tokens, as the paper is written; TRL averages over them (as its authors told TRL), which takes larger beta.
+    h sums over tokens, as the paper is written; TRL averages over them (as its authors told TRL),
+    which takes a larger beta.
     """
     return (pairs.margin - 1 / (2 * options.beta)) ** 2
 

@@ -54,7 +54,7 @@ _DATA = (
     "dtype",
     "device",
 )
-_POLICY = ("lora", "eval_prompts", "stop_at_peak")
+_POLICY = ("lora", "eval_prompts", "stop_at_peak", "gold")
 _SAMPLING = tuple(f.name for f in fields(SamplingOptions) if f.name not in ("prompts_per_round", "batch"))
 _SPARSE = ("curriculum", "success", "reverse_curriculum", "bonus", "bonus_weight", "bonus_encoder", "demonstrations")
 _EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
@@ -333,7 +333,8 @@ def _sampler(job: Job, policy: Any) -> Sampler:
     if job.get("reverse_curriculum"):
         starts = ReverseCurriculum(_solutions(job, prompts), threshold=success)
     return Sampler(
-        policy, prompts, reward, options, seed, job.processes, stream=stream, bonus=_bonus(job), starts=starts
+        policy, prompts, reward, options, seed, job.processes, stream=stream, bonus=_bonus(job), starts=starts,
+        gold=_gold(job),
     )  # fmt: skip
 
 
@@ -365,6 +366,14 @@ def _reward(job: Job, *, evidence: Evidence | None = None, needed: bool = True) 
     )
 
 
+def _gold(job: Job) -> Reward | None:
+    if job.get("gold") is None:
+        return None
+    from tacit import rewards
+
+    return rewards.load(job.get("gold"))
+
+
 def _evaluation(job: Job, policy: Any, reward: Reward | None, sampling: SamplingOptions) -> Evaluation | None:
     if job.eval_data is None:
         return None
@@ -373,7 +382,7 @@ def _evaluation(job: Job, policy: Any, reward: Reward | None, sampling: Sampling
     except EvidenceError:
         prompts = read_prompts(job.eval_data)
     kept = prompts[: int(job.get("eval_prompts", 128))]
-    return Evaluation(policy, kept, sampling, reward, processes=job.processes)
+    return Evaluation(policy, kept, sampling, reward, _gold(job), processes=job.processes)
 
 
 def _bonus(job: Job) -> Bonus | None:

@@ -211,6 +211,8 @@ class Sampler:
     """Which prompts come next; shuffled epochs unless given."""
     bonus: Bonus | None = None
     starts: Starts | None = None
+    gold: Reward | None = None
+    """Measured on the same samples, and never tuned for."""
     ask: Callable[[Prompt], Prompt] | None = None
     """What the policy is asked in place of a prompt; the reward sees the prompt itself."""
     rounds: int = 0
@@ -312,7 +314,13 @@ class Sampler:
         groups = rewards.reshape(-1, made.n)
         deviation = groups.std(1).mean() if made.n > 1 else torch.zeros(())
         name = f"rewards/{self.reward.name}"
+        truth: dict[str, float] = {}
+        if self.gold is not None:
+            repeated = [prompt for prompt in made.prompts for _ in range(made.n)]
+            own = torch.from_numpy(score(self.gold, repeated, made.texts))
+            truth = {"gold": float(everywhere(own).double().mean())}
         return {
+            **truth,
             "reward": float(rewards.mean()),
             "reward_std": float(deviation),
             f"{name}/mean": float(scores.mean()),
