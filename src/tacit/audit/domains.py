@@ -74,7 +74,7 @@ def _domains(study: Study) -> tuple[str, list[str], Index] | str:
     tried = ""
     for column in listed:
         values = [row.get(column) for row in study.columns]
-        known = [value is not None and not isinstance(value, list | dict) and value == value for value in values]
+        known = [value not in (None, "") and not isinstance(value, list | dict) and value == value for value in values]
         if not any(known):
             continue
         text = np.array([str(value) if k else "" for value, k in zip(values, known, strict=True)])

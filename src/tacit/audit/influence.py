@@ -43,7 +43,8 @@ def influence(
     """I (n,) in nats of mean held-out loss: the mean over the fits that saw a comparison, tested on what they did not.
 
     `features` is (items, d), `a` and `b` (n,) items with a preferred (or tied), `blocks` (n,) what must not lie on both
-    sides. The ridge is chosen by cross-fitting unless given. Raises `TacitError` for a single block.
+    sides. The ridge is chosen by cross-fitting unless given. All 0 where no fold leaves something on either side.
+    Raises `TacitError` for a single block.
     """
     objective = objective_for("comparison")
     matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
@@ -62,6 +63,8 @@ def influence(
     held = given * (parts.fold == torch.arange(len(parts.train))[:, None])
     usable = (counts.sum(1) > 0) & (held.sum(1) > 0)
     counts, held = counts[usable], held[usable]
+    if not len(counts):
+        return np.zeros(n)
     solution = minimise(design, targets, counts, objective, l2, gram=gram, tolerance=1e-5)
     w = solution.parameters["linear"]  # (folds, d)
     margin = many_dots(gaps, w)  # (folds, n)

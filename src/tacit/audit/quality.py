@@ -21,6 +21,7 @@ MOST_GROUPS = 20
 _SURE = 0.8
 """A calibration slope below this is over-confidence worth naming: log-odds a quarter too large."""
 _LEARNING_PAIRS = 20_000
+_FEWEST = 100
 _SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
@@ -132,6 +133,8 @@ def learning_curve(study: Study) -> Section:
     title = "What more data would bring"
     if study.features is None:
         return Section.missing("data", title, "this reward has no text features, so nothing can be fitted beside it.")
+    if (study.pairs.weight > 0).sum() < _FEWEST:
+        return Section.missing("data", title, f"fewer than {_FEWEST} comparisons.")
     rng = study.rng(2)
     keep = np.sort(rng.permutation(study.n)[:_LEARNING_PAIRS])
     a, b, tie, blocks = study.pairs.a[keep], study.pairs.b[keep], study.pairs.tie[keep], study.blocks[keep]
@@ -144,7 +147,7 @@ def learning_curve(study: Study) -> Section:
     weight = study.pairs.weight[keep][:, None]
     clusters = study.clusters.take(keep)
     sums = clusters.sums(np.concatenate([weight * credit, weight], axis=1), study.resamples, study.rng(3))
-    draws = sums[:, :-1] / sums[:, -1:]
+    draws = ratio(sums[:, :-1], sums[:, -1:])
     accuracy = (weight * credit).sum(0) / weight.sum()
     basis = np.stack([np.ones(len(counts)), -1 / np.sqrt(counts)], axis=1)
     solve = np.linalg.pinv(basis)

@@ -83,11 +83,11 @@ def _slices(study: Study) -> Iterator[tuple[str, Array]]:
     names = sorted({key for column in study.columns for key in column} - {"annotator", "gold_chosen", "gold_rejected"})
     for key in names:
         values = [column.get(key) for column in study.columns]
-        known = [value for value in values if value is not None and not isinstance(value, list | dict)]
+        known = [value for value in values if value not in (None, "") and not isinstance(value, list | dict)]
         numeric = known and all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
         distinct = sorted({str(value) for value in known})
         if numeric and len(distinct) > _MOST_VALUES:
-            number = np.array([float("nan") if v is None else float(v) for v in values])
+            number = np.array([float("nan") if v is None or v == "" else float(v) for v in values])
             edges = np.nanquantile(number, [0, 0.25, 0.5, 0.75, 1])
             for low, high in pairwise(edges):
                 yield f"{key} {low:.3g} to {high:.3g}", (number >= low) & (number <= high)
