@@ -47,6 +47,13 @@ def uniforms(seed: int, rows: np.ndarray, length: int) -> np.ndarray:
     return ((words >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
 
 
+def seeds(seed: int, rows: np.ndarray) -> np.ndarray:
+    """A seed in 0..2^31 - 1 for each row, for engines that draw by themselves."""
+    with np.errstate(over="ignore"):
+        start = _mix(np.array([seed % 2**64], np.uint64))
+        return _mix(start + np.asarray(rows).astype(np.uint64) * _GOLDEN) >> np.uint64(33)
+
+
 def draw(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Tokens (B,) and their log p (B,), before the cuts and at the temperature (1 where it is 0), from float32 logits.
 

@@ -25,6 +25,14 @@ class PolicyError(TacitError):
     """A policy, or a prompt for it, that cannot be used; the message says how to mend it."""
 
 
+class PromptError(PolicyError):
+    """A prompt that a policy cannot read: which one of those given (from 1), why, and how to mend it."""
+
+    def __init__(self, number: int, reason: str, mend: str) -> None:
+        self.number, self.reason, self.mend = number, reason, mend
+        super().__init__(f"prompt {number}: {reason}. {mend}")
+
+
 @dataclass(eq=False)
 class Codec:
     """Prompts and completions of one tokenizer."""
@@ -37,7 +45,7 @@ class Codec:
     """Most tokens that the model reads, prompt and response together."""
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of prompts; raises `PolicyError` for one without tokens or with no room for an answer."""
+        """Token ids of prompts; raises `PromptError` for one without tokens or with no room for an answer."""
         wrapper = self.tokenizer
         chat = bool(wrapper.chat_template)
         texts = [
@@ -48,11 +56,12 @@ class Codec:
         rows = [self._opened(list(encoding.ids), chat) for encoding in encodings]
         for number, row in enumerate(rows, 1):
             if not row:
-                raise PolicyError(f"prompt {number} is empty and the tokenizer has no begin token. Give it some text")
+                raise PromptError(number, "it is empty, and the tokenizer has no begin token", "Give it some text")
             if len(row) >= self.context:
-                raise PolicyError(
-                    f"prompt {number} has {len(row)} tokens, and the model reads {self.context} with its answer. "
-                    "Shorten it"
+                raise PromptError(
+                    number,
+                    f"it has {len(row)} tokens, and the model reads {self.context} with the answer",
+                    "Shorten it",
                 )
         return rows
 
