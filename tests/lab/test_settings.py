@@ -64,6 +64,8 @@ def test_features_carry_over_to_new_prompts_and_tables_do_not():
     policy, _ = inverse.maximum_entropy_irl(task, demonstrated)
     assert away(task, policy, task.held_out) < 5e-3
     assert away(task, offline.clone(demonstrated, 1e-12), task.held_out) > 0.5
+    linear = away(task, offline.clone_linear(task, demonstrated), task.held_out)
+    assert 0.01 < linear < 0.5  # features carry over, but a policy linear in them does not look ahead
 
 
 def test_dpo_is_exact_where_moves_have_one_outcome():

@@ -53,7 +53,7 @@ class Panel:
     log_y: bool = False
     y_range: tuple[float, float] | None = None
     names: Sequence[str] = ()
-    """What 0, 1, 2, ... on the x axis stand for."""
+    """What x = 0, 1, 2, ... stand for; they are written down the side then, and values run along the bottom."""
 
 
 def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, height: float = 2.9) -> str:
@@ -65,6 +65,7 @@ def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, heigh
         labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
         colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
         lines: dict[str, Any] = {}
+        above: Sequence[str] = ()
         for panel, at in zip(panels, axes.flat, strict=False):
             for number, curve in enumerate(panel.curves):
                 if panel.names and curve.low is not None and curve.high is not None:
@@ -77,11 +78,16 @@ def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, heigh
                 if curve.low is not None and curve.high is not None:
                     at.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
             _dress(at, panel)
+            if panel.names:
+                shown = panel.names if panel.names != above else [""] * len(panel.names)
+                at.set_yticks(range(len(panel.names)), shown)
+                at.invert_yaxis()
+            above = panel.names
         for at in axes.flat[len(panels) :]:
             at.set_visible(False)
         places = {
             "loc": "outside lower center",
-            "ncols": min(max(1, int(figure.get_figwidth() / 1.9)), len(lines)),
+            "ncols": min(max(1, int(figure.get_figwidth() / 1.7)), len(lines)),
             "frameon": False,
         }
         figure.legend(lines.values(), lines.keys(), **places)
@@ -116,27 +122,25 @@ def svg(paint: Callable[[Any], None], *, width: float, height: float) -> str:
 
 def _whiskers(axes: Any, curve: Curve, colour: str, number: int, among: int) -> Any:
     """Points with intervals beside those of the other curves, not joined: names have no order."""
-    shift = 0.5 * ((number + 0.5) / among - 0.5)
+    shift = 0.6 * ((number + 0.5) / among - 0.5)
     lows, highs = curve.low or (), curve.high or ()
     errors = [
         [value - low for value, low in zip(curve.y, lows, strict=True)],
         [high - value for value, high in zip(curve.y, highs, strict=True)],
     ]
     places = [x + shift for x in curve.x]
-    return axes.errorbar(places, curve.y, errors, fmt="o", markersize=3.5, elinewidth=1.2, color=colour)
+    return axes.errorbar(curve.y, places, xerr=errors, fmt="o", markersize=3.5, elinewidth=1.2, color=colour)
 
 
 def _dress(axes: Any, panel: Panel) -> None:
     axes.set_title(panel.title)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    axes.set_xlabel(panel.y_label if panel.names else panel.x_label)
+    axes.set_ylabel("" if panel.names else panel.y_label)
     axes.grid(True, alpha=0.25)
     if panel.log_x:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if panel.log_y:
         axes.set_yscale("log")
-    if panel.names:
-        axes.set_xticks(range(len(panel.names)), panel.names, rotation=55, ha="right", rotation_mode="anchor")
     if panel.y_range is not None:
-        axes.set_ylim(*panel.y_range)
+        (axes.set_xlim if panel.names else axes.set_ylim)(*panel.y_range)

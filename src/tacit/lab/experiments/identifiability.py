@@ -113,7 +113,7 @@ def figure(result: dict[str, Any]) -> str:
         low, high = zip(*(row[f"{key}_ci"] for row in rows), strict=True)
         curves.append(Curve(world, range(len(rows)), [row[key] for row in rows], low, high))
     panel = Panel("What a reward is worth in changed worlds", "", "return regained", curves, names=names)
-    return draw([panel], width=5.5, height=3.8)
+    return draw([panel], width=6.2, height=3.6)
 
 
 def _raw(first: Array, second: Array) -> Array:

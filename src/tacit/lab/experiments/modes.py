@@ -113,7 +113,7 @@ def figure(result: dict[str, Any]) -> str:
 
     curves = result["curves"]
     first = [Curve("demonstrator", curves["place"], curves["demonstrator"], dashed=True, colour="#6b7280")]
-    shown = ("forward KL", "Jensen-Shannon", "reverse KL")
+    shown = ("forward KL", "reverse KL")
     first += [Curve(name, curves["place"], curves[name], dots=False) for name in shown]
     panels = [Panel("one bump for two, first seed", "action", "probability", first)]
     for world in ("line", "texts"):

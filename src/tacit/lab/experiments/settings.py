@@ -105,6 +105,7 @@ ROWS = (
     Row("offline RL", "fitted Q, no penalty", "L", lambda d: offline.conservative_q(d.log, penalty=0)[0]),
     Row("offline RL", "conservative Q (CQL)", "L", lambda d: offline.conservative_q(d.log, penalty=0.02)[0]),
     Row("imitation", "behaviour cloning", "D", lambda d: offline.clone(d.counts), True),
+    Row("imitation", "behaviour cloning, features", "D", lambda d: offline.clone_linear(d.task, d.counts), True),
     Row(
         "imitation",
         "DAgger",
@@ -188,17 +189,18 @@ def reached(data: Data, row: Row) -> dict[str, Any]:
 
 
 def figure(result: dict[str, Any]) -> str:
-    """Return and distance to the demonstrator of every learner, one panel a world."""
+    """Return and distance to the demonstrator of every learner; worlds in colours."""
     from tacit.lab.figures import Curve, Panel, draw
 
+    worlds = list(dict.fromkeys(row["world"] for row in result["rows"]))
     panels = []
-    for world in dict.fromkeys(row["world"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["world"] == world]
+    for key, label in (("return", "return"), ("tv_held_out", "total variation, held-out starts")):
         curves = []
-        for key, label in (("return", "return"), ("tv_held_out", "total variation, held-out starts")):
+        for world in worlds:
+            rows = [row for row in result["rows"] if row["world"] == world]
             known = [(at, row) for at, row in enumerate(rows) if key in row]
             low, high = zip(*(row[f"{key}_ci"] for _, row in known), strict=True)
-            curves.append(Curve(label, [at for at, _ in known], [row[key] for _, row in known], low, high))
-        names = [f"{row['setting']}: {row['learner']}" for row in rows]
-        panels.append(Panel(world, "", "", curves, names=names, y_range=(-0.05, 1.05)))
-    return draw(panels, columns=1, width=8.5, height=4.6)
+            curves.append(Curve(world, [at for at, _ in known], [row[key] for _, row in known], low, high))
+        names = [f"{row['setting']}: {row['learner']}" for row in result["rows"] if row["world"] == worlds[0]]
+        panels.append(Panel(label, "", "", curves, names=names, y_range=(-0.05, 1.05)))
+    return draw(panels, columns=2, width=4.6, height=6.2)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tacit.lab.irl import linear
 from tacit.lab.mdp import Array
+from tacit.lab.optimise import descend, log_softmax, softmax
 from tacit.lab.settings.task import Task
 from tacit.lab.simulate import Trajectories
 
@@ -45,6 +47,22 @@ def clone(counts: Array, prior: float = 0.1) -> Array:
     """(B, S, A) behaviour cloning: shares of actions with `prior` added to each count; uniform where unseen."""
     smooth = counts + prior
     return np.asarray(smooth / smooth.sum(-1, keepdims=True))
+
+
+def clone_linear(task: Task, counts: Array, *, l2: float = 1e-5) -> Array:
+    """(B, S, A) behaviour cloning with the task's features: log pi(a|s) ~ w . phi(s, a), by maximum likelihood.
+
+    What the features share between states carries over, without planning ahead: one step's reward stands for all.
+    """
+    share = counts / counts.sum((-2, -1), keepdims=True)
+    weight = share.sum(-1, keepdims=True)
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        log_policy = log_softmax(linear(task.features, weights))
+        slope = np.einsum("bsa,sad->bd", weight * np.exp(log_policy) - share, task.features) + l2 * weights
+        return float(-(share * log_policy).sum() + l2 / 2 * (weights**2).sum()), slope
+
+    return softmax(linear(task.features, descend(loss, np.zeros((len(counts), task.features.shape[-1])))))
 
 
 def advantage_weighted(log: Log, *, temperature: float, sweeps: int = 400) -> Array:
