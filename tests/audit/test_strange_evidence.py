@@ -150,3 +150,22 @@ def test_evidence_without_a_pair_is_said_in_one_sentence(tacit: Any, rewards: Pa
     if done.code == 2:
         assert done.err.count("\n") == 1
         assert "no comparison to audit with" in done.err
+
+
+def test_three_right_of_three_do_not_make_sure(tacit: Any, rewards: Path) -> None:
+    rows = [{"prompt": f"q{i}", "chosen": "thank you, 12 minutes", "rejected": "NO WAY, IT IS 12"} for i in range(3)]
+    done = audited(tacit, rewards / "members", rows)
+    # Clopper and Pearson: .025^(1/3) = .292
+    assert done.json["accuracy_ci"] == pytest.approx([0.2924, 1.0], abs=1e-4)
+    assert done.json["audit"]["sections"]["right"]["accuracy_ci"] == pytest.approx([0.2924, 1.0], abs=1e-4)
+    assert "accuracy" not in {f["key"] for f in done.json["audit"]["verdict"]}
+
+
+@pytest.mark.parametrize("name", ["all ties", "equal answers", "empty answers"])
+def test_nothing_is_said_of_order_where_there_is_none(tacit: Any, rewards: Path, name: str) -> None:
+    done = audited(tacit, rewards / "members", EVIDENCE[name])
+    sections = done.json["audit"]["sections"]
+    assert "no order is right or wrong" in sections["right"]["absent"]
+    assert "no order is right or wrong" in sections["controls"]["absent"]
+    said = {f["key"] for f in done.json["audit"]["verdict"]}
+    assert not said & {"no_better_than_chance", "over_confident", "beaten_by_random", "accuracy"}

@@ -91,7 +91,9 @@ def biases(study: Study) -> Section:
     values = traits([completion for _, completion in study.items.texts])
     difference = values[study.pairs.a] - values[study.pairs.b]
     kept = [k for k in range(len(TRAITS)) if np.mean(difference[:, k] != 0) > _RARE]
-    has_gold = bool(np.isfinite(study.pairs.gold).all(1).mean() > 0.5)
+    gold = study.pairs.gold
+    known = np.isfinite(gold).all(1)
+    has_gold = bool(known.mean() > 0.5 and (gold[known, 0] != gold[known, 1]).any())
     effects = partial_effects(study, difference[:, kept]) if has_gold else people_effects(study, difference[:, kept])
     rows: list[dict[str, Any]] = []
     findings: list[Finding] = []

@@ -215,6 +215,19 @@ def interval(draws: npt.ArrayLike, level: float = 0.95, clusters: int | None = N
     return [float(lower), float(upper)]
 
 
+def share_interval(mean: float, draws: npt.ArrayLike, clusters: int, level: float = 0.95) -> list[float] | None:
+    """`interval` of a share of right and wrong, which resampling cannot widen where all are right, or all wrong.
+
+    There it is Clopper and Pearson's (1934) with the clusters as the trials: 1 - (1 - q)^{1/C} from the end, with
+    q = (1 + level) / 2.
+    """
+    found = interval(draws, level, clusters)
+    if found is None or found[0] != found[1] or mean not in (0.0, 1.0):
+        return found
+    beyond = 1 - ((1 - level) / 2) ** (1 / clusters)
+    return [0.0, beyond] if mean == 0 else [1 - beyond, 1.0]
+
+
 def tail(level: float = 0.95, clusters: int | None = None) -> float:
     """Share of the draws to leave out on either side: (1 - level) / 2, or less where few clusters were resampled.
 

@@ -19,6 +19,8 @@ _PAIRS = 20_000
 
 def controls(study: Study) -> Section:
     """Length alone, random, the reward inverted, and a bag of words fitted on these comparisons by cross-fitting."""
+    if study.undecided:
+        return Section.missing("controls", "Beside rewards that know nothing", study.undecided)
     credits: dict[str, Array] = {
         "length alone": _credit(study, study.lengths[study.pairs.a] - study.lengths[study.pairs.b])
     }

@@ -32,7 +32,7 @@ import numpy as np
 
 from tacit.audit import calibration, ranking
 from tacit.audit.arrays import Items, Pairs, item_means, read_pairs, read_values
-from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio
+from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio, share_interval
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
 from tacit.rewards.contract import Detailed, Reward
@@ -41,6 +41,8 @@ PAIR_LIMIT = 200_000
 """Rated pairs looked at: a random sample of this size stands for more."""
 
 _PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
+_SHARES = ("accuracy", "accuracy_decided", "length_accuracy", "order_consistency")
+"""Shares of right and wrong, whose intervals do not vanish where all are right."""
 
 
 class _Rows(Protocol):
@@ -265,6 +267,8 @@ def _sums(
     result: dict[str, Any] = {}
     for column, name in enumerate(shares):
         result[name], result[f"{name}_ci"] = _plain(means[column]), _ci(draws[:, column], clusters)
+        if name in _SHARES and clusters.smallest >= 2:
+            result[f"{name}_ci"] = share_interval(float(means[column]), draws[:, column], clusters.smallest)
     start = len(shares)
     for name, table in tables.items():
         part = slice(start, start + table.shape[1])

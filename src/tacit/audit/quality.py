@@ -27,6 +27,8 @@ _SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 
 def right_and_sure(study: Study) -> Section:
     """Accuracy with its ceiling, by margin, agreement and group; calibration before and after a temperature."""
+    if study.undecided:
+        return Section.missing("right", "Right and sure", study.undecided)
     accuracy, accuracy_ci = study.share(study.credit)
     rows: list[dict[str, Any]] = [
         {"where": "all comparisons", "comparisons": study.n, "accuracy": accuracy, "95%": accuracy_ci}
@@ -36,7 +38,7 @@ def right_and_sure(study: Study) -> Section:
     sure = calibration_slope(study)
     reliability = _reliability(study)
     findings = []
-    if sure["slope_ci"] and sure["slope_ci"][1] < _SURE and _not_owed_to_flips(study):
+    if sure["slope_ci"] and 0 < sure["slope_ci"][1] < _SURE and _not_owed_to_flips(study):
         findings.append(
             Finding(
                 "over_confident",
@@ -47,12 +49,13 @@ def right_and_sure(study: Study) -> Section:
             )
         )
     if accuracy is not None and accuracy_ci is not None and accuracy_ci[0] <= 0.5:
+        verdict = "not more than chance: do not use it" if accuracy <= 0.5 else "not shown to be more than chance"
         findings.append(
             Finding(
                 "no_better_than_chance",
                 "fault",
                 f"It orders {accuracy:.1%} of comparisons as people did (95% {accuracy_ci[0]:.1%} to "
-                f"{accuracy_ci[1]:.1%}), which is not more than chance: do not use it.",
+                f"{accuracy_ci[1]:.1%}), which is {verdict}.",
                 {"accuracy": accuracy, "accuracy_ci": accuracy_ci},
             )
         )
@@ -133,6 +136,8 @@ def learning_curve(study: Study) -> Section:
     title = "What more data would bring"
     if study.features is None:
         return Section.missing("data", title, "this reward has no text features, so nothing can be fitted beside it.")
+    if len(np.unique(study.blocks)) < 2:
+        return Section.missing("data", title, "only one prompt, so that nothing can be held out.")
     if (study.pairs.weight > 0).sum() < _FEWEST:
         return Section.missing("data", title, f"fewer than {_FEWEST} comparisons.")
     rng = study.rng(2)

@@ -33,6 +33,8 @@ def rows_to_look_at(study: Study) -> Section:
     title = "Rows to look at"
     if study.features is None:
         return Section.missing("rows", title, "this reward has no text features, so nothing can be fitted beside it.")
+    if len(np.unique(study.blocks)) < 2:
+        return Section.missing("rows", title, "only one prompt, so that nothing can be held out.")
     if (study.pairs.tie == 0).sum() < 50:
         return Section.missing("rows", title, "fewer than 50 decided comparisons.")
     rng = study.rng(20)

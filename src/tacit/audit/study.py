@@ -15,7 +15,7 @@ import numpy as np
 
 from tacit.audit import ranking
 from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, read_pairs, read_values
-from tacit.audit.bootstrap import Array, Clusters, Index, interval
+from tacit.audit.bootstrap import Array, Clusters, Index, interval, share_interval
 from tacit.audit.tuning_log import Log
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
@@ -164,6 +164,14 @@ class Study:
         return pair_clusters(self.pairs, self.prompt_of)
 
     @cached_property
+    def undecided(self) -> str:
+        """Why no comparison can be ordered rightly or wrongly; empty where some can."""
+        telling = (self.pairs.tie == 0) & (self.pairs.a != self.pairs.b) & (self.pairs.weight > 0)
+        return (
+            "" if telling.any() else "every comparison is a tie, or of two equal answers: no order is right or wrong."
+        )
+
+    @cached_property
     def credit(self) -> Array:
         """(n,) 1 where the reward orders the comparison as people did, 1/2 for ties of either, else 0."""
         return np.where(self.pairs.tie > 0, 0.5, (np.sign(self.delta) + 1) / 2)
@@ -193,9 +201,13 @@ class Study:
         return [
             (None, None)
             if not weights[of[k]].sum()
-            else (float(means[k]), interval(draws[:, k], clusters=smallest) if smallest >= 2 else None)
+            else (float(means[k]), self._ends(columns[k][0], float(means[k]), draws[:, k]) if smallest >= 2 else None)
             for k in range(len(columns))
         ]
+
+    def _ends(self, value: Array, mean: float, draws: Array) -> list[float] | None:
+        smallest = self.clusters.smallest
+        return share_interval(mean, draws, smallest) if value is self.credit else interval(draws, clusters=smallest)
 
 
 def _named(record: Record) -> dict[str, Any]:
