@@ -179,6 +179,39 @@ def test_a_run_that_was_cut_goes_on_along_the_same_trajectory(name: str, tmp_pat
     assert names == sorted(path.name for path in (tmp_path / "whole" / "completions").iterdir())
 
 
+class Dropping(Tabular):
+    """Draws from torch's own generator in training, and ends the run at its nth pass."""
+
+    passes = 10**9
+
+    def logprobs(self, responses: Any, **asked: Any) -> Any:
+        self.passes -= 1
+        if self.passes < 0:
+            raise Cut
+        said = super().logprobs(responses, **asked)
+        if self.model.training:
+            said.logprobs = torch.nn.functional.dropout(said.logprobs, 0.3)
+        return said
+
+
+def test_random_numbers_of_dropout_go_on_where_they_were(tmp_path: Path) -> None:
+    def go(out: Path, passes: int = 10**9, **more: Any) -> Tabular:
+        policy = Dropping(seed=2)
+        policy.passes = passes
+        method = BUILDS["sft"](policy, None, ALONE, 3)
+        train(method, out, LoopOptions(learning_rate=0.05, save_steps=3), **more)
+        return policy
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(Cut):
+        go(tmp_path / "cut", 25)
+    torch.manual_seed(99)
+    again = go(tmp_path / "cut", resume=True)
+    assert torch.equal(again.model.logits, whole.model.logits)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    assert not torch.equal(whole.model.logits, run("sft", tmp_path / "plain")[0].model.logits)
+
+
 def test_resuming_a_finished_run_changes_nothing_and_other_settings_are_refused(tmp_path: Path) -> None:
     first, _ = run("dpo", tmp_path)
     before = lines(tmp_path)

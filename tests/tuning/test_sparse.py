@@ -330,3 +330,46 @@ def test_a_round_that_cannot_be_shared_is_refused() -> None:
     options = SamplingOptions(prompts_per_round=3)
     with pytest.raises(TacitError, match="cannot be shared by 2 processes"):
         Sampler(Tabular(), ["0"], TextReward(lettered), options, 0, Processes(0, 2))
+
+
+def test_attention_credit_is_what_the_last_token_attends_to(tmp_path: Path, llama_folder: Path) -> None:
+    """The weights of a completion's tokens by hand, where policy and reward share a tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    from tacit.policies.transformer import TransformerPolicy
+    from tacit.rewards.language_model import LanguageModelReward
+
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.eos_token = "[SEP]"
+    model = AutoModelForCausalLM.from_pretrained(llama_folder)
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    policy = TransformerPolicy(model, tokenizer)
+    classifier = AutoModelForSequenceClassification.from_pretrained(llama_folder, num_labels=1)
+    classifier.config.pad_token_id = 0
+    classifier.save_pretrained(tmp_path / "reward")
+    tokenizer.save_pretrained(tmp_path / "reward")
+    reward = LanguageModelReward.of_checkpoint(tmp_path / "reward", template="concatenated", eos=True)
+    options = SamplingOptions(prompts_per_round=1, num_generations=2, max_completion_length=6)
+    sampler = Sampler(policy, ["The quick"], reward, options)
+    text = " brown fox jumps"
+    given = policy.responses(["The quick"], [text])
+    from tacit.policies.contract import Rollout
+
+    width = given.mask.shape[1]
+    twice = Rollout(
+        given.prompts, torch.zeros(2, dtype=torch.int64), given.tokens.repeat(2, 1), given.mask.repeat(2, 1),
+        logprobs=torch.zeros(2, width), ended=torch.ones(2, dtype=torch.bool), texts=[text, text],
+    )  # fmt: skip
+    made = sampler.scored([0], twice, [text, text], 2)
+    way = crediting("attention", reward, share=1.0)
+    assert way is not None
+    found = way(made, policy)
+    ids = reward.rule.token_ids(reward.tokenizer, ["The quick"], [text])[0]
+    assert ids[-width:] == given.tokens[0].tolist()
+    classifier.set_attn_implementation("eager")
+    with torch.no_grad():
+        said = classifier.base_model(torch.tensor([ids]), output_attentions=True).attentions[-1][0].mean(0)[-1]
+    weights = said[-width:-1]  # the end token has no characters
+    expected = made.rewards[0] * torch.nn.functional.pad(weights / weights.sum(), (0, 1))
+    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.sum(1), made.rewards)

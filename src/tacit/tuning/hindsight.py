@@ -76,7 +76,6 @@ class HindsightTuning:
         said = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
         whole = as_responses(asked, said, made.rewards.device)
         total = float(sum(self.processes.gather(sum(lengths))))
-        self.policy.model.train()
         parts: list[Callable[[], Loss]] = [
             partial(self._part, take(whole, list(rows)), total) for rows in chunks(range(len(said)), self.micro_batch)
         ]

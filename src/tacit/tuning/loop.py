@@ -7,6 +7,8 @@ loop does the rest:
             clip, AdamW, schedule            weights and optimiser in float32; the arithmetic is the method's
             log, evaluate, checkpoint, stop at the KL budget
 
+Dropout is on for sft and reward alone, and off where probabilities are compared.
+
 Steps come in rounds: the steps that one set of samples gives, or one step where a method does not sample. Checkpoints
 lie between rounds. A run that was killed goes on from the last of them along the very same trajectory: weights,
 optimiser, schedule, data position and every random state are kept (`tacit.tuning.checkpoints`).

@@ -181,6 +181,7 @@ class _Preference:
         processes: Processes,
     ) -> None:
         self.policy, self.options, self.evaluation, self.processes = policy, options, evaluation, processes
+        policy.model.eval()
         self.reference = None if options.loss_type in losses.WITHOUT_REFERENCE else policy.reference()
 
     def modules(self) -> Mapping[str, Any]:
@@ -275,7 +276,6 @@ class PreferenceTuning(_Preference):
         size = self.options.batch
         stop = (step + 1) * size if self.options.steps else min((step + 1) * size, self.total)
         rows = rows_between(len(self.data), step * size, stop, self.options.seed).tolist()
-        self.policy.model.train()
         if isinstance(self.data, EncodedPairs):
             yield Step(self.pair_parts(self.data, rows))
         else:
@@ -397,7 +397,6 @@ class OnlinePreference(_Preference):
             whole.chosen.extend(part[1])
             whole.rejected.extend(part[2])
         whole.weights = [1.0] * len(whole)
-        self.policy.model.train()
         for passed in range(self.passes):
             order = np.random.default_rng((self.options.seed, step, passed)).permutation(len(whole)).tolist()
             parts = list(chunks(order, self.options.batch))

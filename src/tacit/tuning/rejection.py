@@ -128,7 +128,6 @@ class RankTuning:
         """Sample, and rank."""
         made, metrics = self.sampler.collect()
         total = sum(self.processes.gather(len(made.prompts)))
-        self.policy.model.train()
         parts: list[Callable[[], Loss]] = [
             partial(self._part, made, list(part), total) for part in chunks(range(len(made.prompts)), self.groups)
         ]

@@ -175,7 +175,7 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
 def build(job: Job) -> Method:
     """The method of a job, with everything that it works on."""
     if job.method == "reward":
-        options = job.pick(RewardTuningOptions, **_dealing(job))
+        options = job.pick(RewardTuningOptions, **_dealing(job), dtype=_arithmetic(job))
         held_out = None if job.eval_data is None else job.read(job.eval_data)
         return RewardTuning(
             job.policy, job.read(job.data), options, held_out=held_out, source=job.data, device=job.get("device"),
@@ -296,6 +296,17 @@ def _rejection(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation |
 def _dealing(job: Job) -> dict[str, Any]:
     found = {"batch": job.batch, "micro_batch": job.micro, "steps": job.get("max_steps")}
     return found | {"epochs": job.get("num_train_epochs", 1.0)}
+
+
+def _arithmetic(job: Job) -> str:
+    """float32 or bfloat16; auto as policies choose it."""
+    import torch
+
+    from tacit.policies.transformer import _auto_dtype
+
+    given = str(job.get("dtype", "auto"))
+    device = torch.device(job.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return str(_auto_dtype(device)).removeprefix("torch.") if given == "auto" else given
 
 
 def _gradient(job: Job) -> dict[str, Any]:

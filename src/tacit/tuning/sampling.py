@@ -218,6 +218,7 @@ class Sampler:
     rounds: int = 0
 
     def __post_init__(self) -> None:
+        self.policy.model.eval()
         if self.stream is None:
             self.stream = Shuffled(len(self.prompts), self.seed)
         if self.options.prompts_per_round % self.processes.world:
