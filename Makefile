@@ -27,7 +27,7 @@ docs: $(VENV)/.test
 	$(BIN)/zensical build --clean --strict
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[hf]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python

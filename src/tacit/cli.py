@@ -28,7 +28,6 @@ from tacit.options import (
     BenchOptions,
     CheckOptions,
     CombineOptions,
-    ConvertOptions,
     DemoOptions,
     ExportOptions,
     FitOptions,
@@ -36,6 +35,7 @@ from tacit.options import (
     ScoreOptions,
     SelectOptions,
 )
+from tacit.policy_options import ConvertOptions, GenerateOptions
 from tacit.tune_options import TuneOptions
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()
         terminal.print_table(result["summary"], "On prompts it has not seen: agreement with people, with the truth")
     options.show(result, result["table"], "Best of n, in standard deviations of true reward")
     if not options.json_:
+        if result["tuning_table"]:
+            terminal.print_table(result["tuning_table"], "A small language model tuned with the learnt reward")
         print(f"The page: {result['page']}   ({result['seconds']:.0f} seconds)")
 
 
@@ -375,8 +377,10 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
     Parameters
     ----------
     method
-        sft, reward, dpo, rejection, reinforce, remax, rloo, grpo or ppo.
+        sft, reward, dpo, rejection, reinforce, remax, rloo, grpo or ppo; from demonstrations alone spin, adversarial
+        or iq.
     """
+    from tacit.demonstrations import run as imitation
     from tacit.rewards.controls import RandomReward
     from tacit.tuning.processes import Processes
     from tacit.tuning.run import Job
@@ -392,15 +396,46 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         return options.load(Path(str(given)), options.cache)
 
     reward = None if given is None else opened
-    job = Job(
-        method, options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data,
-        processes,
-    )  # fmt: skip
-    result = run(job, resume=options.resume)
+    about = (options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data)
+    if method in imitation.METHODS:
+        job = imitation.DemonstrationJob(method, *about, processes, options.cache)
+        result = imitation.tune(job, resume=options.resume)
+    else:
+        result = run(Job(method, *about, processes), resume=options.resume)
     if processes.main:
         options.keep(options.out / "config.yaml", method=method)
         terminal.write_result(options.out / "result.json", result)
         options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
+
+
+@app.command
+def generate(policy: str, prompts: str, *, options: Annotated[GenerateOptions, Parameter(name="*")]) -> None:
+    """Samples of a policy for the prompts of a file, scored by a reward, or the best of them.
+
+    Parameters
+    ----------
+    policy
+        Folder of a transformers causal language model, a llama2.c file, or the address of a server (http://...).
+    prompts
+        File, folder or hub:owner/name of rows with `prompt`, or of any evidence.
+    """
+    from tacit.evidence.write import row_writer
+    from tacit.improve import generate as generation
+
+    start, tally = time.perf_counter(), generation.Tally()
+    terminal.require_apart(options.out, prompts)
+    with row_writer(options.out) as write:
+        asked = generation.read_prompts(
+            prompts, kind=options.kind, columns=options.named(), items=options.items, limit=options.limit
+        )
+        opened = options.open(policy)
+        reward = None if options.reward is None else options.load(options.reward, options.cache)
+        for samples in generation.sampled(opened, asked, options.n, options.sampling(), reward=reward, source=prompts):
+            write([samples.best(keep_all=options.all_)] if options.best else samples.rows())
+            tally.add(samples)
+    options.keep(terminal.beside(options.out, ".config.yaml"), policy=policy, prompts=prompts)
+    result = tally.result(scored=reward is not None) | {"out": str(options.out), "seconds": time.perf_counter() - start}
+    options.show(result | ({} if reward is None else _usage(reward)), [result])
 
 
 @app.command

@@ -5,13 +5,25 @@ from html.parser import HTMLParser
 import pytest
 
 from tacit.lab.demo import LongestReply, RandomChoice, run
+from tacit.lab.speaker import Size
+from tacit.policies.contract import Sampling
+from tacit.policies.transformer import TransformerPolicy
 from tacit.rewards import load
+
+SMALL = {
+    "size": Size(hidden=32, layers=1, vocabulary=600, replies=120),
+    **{"learn_on": 32, "ask": 12, "n": 2, "rounds": 2, "max_kl": None},
+}
+
+
+def small_demo(folder):
+    return run(folder, n=1500, seed=3, head="linear", prompts=60, samples=16, resamples=200, speaker=SMALL)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    return folder, run(folder, n=1500, seed=3, head="linear", prompts=60, samples=16, resamples=200)
+    return folder, small_demo(folder)
 
 
 def test_the_road_arrives(demo):
@@ -72,9 +84,32 @@ def test_the_page_is_whole_and_loads_nothing(demo):
 
 
 def test_the_same_seed_gives_the_same_numbers(demo, tmp_path):
-    again = run(tmp_path / "again", n=1500, seed=3, head="linear", prompts=60, samples=16, resamples=200)
+    again = small_demo(tmp_path / "again")
     assert again["curve"] == demo[1]["curve"]
+    assert again["tuning"] == demo[1]["tuning"]
     assert again["summary"] == demo[1]["summary"]
+
+
+def test_the_language_model_is_measured_before_and_after(demo):
+    folder, result = demo
+    rows = {row["policy"]: row for row in result["tuning"]["rows"]}
+    assert list(rows) == ["untuned", "learnt", "random"]
+    assert rows["untuned"]["kl"] == pytest.approx(0, abs=0.05)
+    assert rows["untuned"]["gain"] == 0
+    assert rows["learnt"]["kl"] != rows["untuned"]["kl"]
+    assert rows["learnt"]["gain"] == pytest.approx(rows["learnt"]["truth"] - rows["untuned"]["truth"])
+    prompt = result["tuning"]["prompt"]
+    policy = TransformerPolicy.load(folder / "policy", dtype="float32")
+    assert policy.generate([prompt], 1, Sampling(max_new_tokens=8))[0][0]
+    page = (folder / "index.html").read_text("utf-8")
+    assert all(row["true reward"] in page and row["95%"] in page for row in result["tuning_table"])
+
+
+@pytest.mark.slow
+def test_tuning_with_the_learnt_reward_gains_true_reward_and_random_numbers_do_not(tmp_path):
+    rows = {row["policy"]: row for row in run(tmp_path / "whole")["tuning"]["rows"]}
+    assert rows["learnt"]["gain_ci"][0] > 0
+    assert rows["random"]["gain"] < rows["learnt"]["gain_ci"][0]
 
 
 def test_controls():

@@ -1,4 +1,5 @@
-"""The whole road on the built-in world: votes, a learnt reward, its audit, best of n, and a page that shows them.
+"""The whole road on the built-in world: votes, a learnt reward, its audit, best of n, a language model tuned with the
+reward, and a page that shows them.
 
 `run` is what `tacit demo` calls. Because the world's true reward is known, it shows what real data cannot: how far the
 learnt reward is from the truth that the votes came from, and what choosing by it really gains.
@@ -7,6 +8,7 @@ learnt reward is from the truth that the votes came from, and what choosing by i
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from tacit.artefacts import atomic_file, write_json
 from tacit.audit.metrics import evaluate
+from tacit.errors import extra_installed
 from tacit.evidence import Evidence, split
 from tacit.evidence.annotators import Annotator
 from tacit.improve.best_of_n import best_of_n_curve
@@ -85,13 +88,15 @@ def run(
     prompts: int = 200,
     samples: int = 64,
     resamples: int = 1000,
+    speaker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Make `n` comparisons, fit, audit, choose the best of 1..`samples`; write the page and return every number.
+    """Make `n` comparisons, fit, audit, choose the best of 1..`samples`, tune; write the page and return every number.
 
-    Writes index.html, metrics.json, comparisons.jsonl (what the people said, without the truth) and reward/ into `out`.
-    The result holds `judges` (metrics on unseen prompts of the learnt reward, the truth and both controls;
+    Writes index.html, metrics.json, comparisons.jsonl (what the people said, without the truth), reward/ and policy/
+    into `out`. The result holds `judges` (metrics on unseen prompts of the learnt reward, the truth and both controls;
     `spearman_truth` is over all `samples` replies of a prompt), `curve` (in standard deviations over all sampled
-    replies), and `summary` and `table`, rows ready to be shown.
+    replies), `tuning` (the small language model before and after, in the same unit; None without transformers, the
+    extra hf), and `summary`, `table` and `tuning_table`, rows ready to be shown. `speaker` are options of `_speak`.
     """
     start = time.perf_counter()
     folder = Path(out)
@@ -124,6 +129,10 @@ def run(
     for name, metrics in audited.items():
         metrics |= {"spearman_truth": ranked[name]["spearman"], "spearman_truth_ci": ranked[name]["spearman_ci"]}
 
+    spoken = None
+    if extra_installed("transformers"):
+        units = {"truth": _unit(truth), "learnt": _unit(scores)}
+        spoken = _speak(world, judges, asked, units, folder, seed, **(speaker or {}))
     result: dict[str, Any] = {
         "n": n,
         "n_train": len(train),
@@ -135,6 +144,8 @@ def run(
         "curve": curve,
         "summary": _summary(audited),
         "table": [{"n": k, **{short: curve[key][i] for key, _, _, short in CURVES[::-1]}} for i, k in enumerate(ns)],
+        "tuning": spoken,
+        "tuning_table": _tuning_table(spoken),
         "page": str(folder / "index.html"),
         "seconds": time.perf_counter() - start,
     }
@@ -144,6 +155,46 @@ def run(
     with atomic_file(folder / "metrics.json") as temporary:
         write_json(temporary, result)
     return result
+
+
+def _speak(
+    world: World,
+    judges: Mapping[str, Reward],
+    asked: Sequence[str],
+    units: Mapping[str, tuple[float, float]],
+    folder: Path,
+    seed: int,
+    *,
+    learn_on: int = 500,
+    ask: int = 64,
+    **options: Any,
+) -> dict[str, Any]:
+    """The small language model before and after tuning with the learnt and with a random reward; writes policy/.
+
+    `units` are the means and deviations in which the rewards are counted; prompts to `ask` are the first of `asked`,
+    and `learn_on` others are tuned on. `options` are those of `speeches`, and `size` of `speaker`.
+    """
+    from tacit.lab.speaker import Size, speaker, speeches
+
+    with tempfile.TemporaryDirectory() as scratch:
+        policy = speaker(world, Path(scratch) / "sft", seed=seed, size=options.pop("size", Size()))
+        others, _ = _unseen(world, set(asked), learn_on, 1, np.random.default_rng([seed, 8]))
+        result, learnt = speeches(
+            policy,
+            {"learnt": judges["learnt"], "random": judges["random"]},
+            world.true_reward,
+            others,
+            asked[:ask],
+            Path(scratch),
+            seed=seed,
+            **options,
+        )
+    learnt["learnt"].save(folder / "policy")
+    for row in result["rows"]:
+        for key, (mean, deviation) in {**units, "gain": (0.0, units["truth"][1])}.items():
+            row[key] = (row[key] - mean) / deviation
+            row[f"{key}_ci"] = [(end - mean) / deviation for end in row[f"{key}_ci"]]
+    return {"prompt": asked[0], **result}
 
 
 def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) -> str:
@@ -168,6 +219,10 @@ def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) ->
             {"n": n, "values": [_signed(curve[key][i]) for key, *_ in CURVES[::-1]]} for i, n in enumerate(curve["n"])
         ],
         example=example,
+        tuning=None if result["tuning"] is None else _tuning_reading(result["tuning"]),
+        tuning_table=result["tuning_table"],
+        tuning_prompt="" if result["tuning"] is None else result["tuning"]["prompt"],
+        replies=[] if result["tuning"] is None else _replies(result["tuning"]),
         seconds=f"{result['seconds']:.0f}",
         seed=result["seed"],
     )
@@ -211,8 +266,14 @@ def _as_pairs(prompts: Sequence[str], replies: Sequence[str], truth: Array) -> E
     return Evidence.from_records(rows, kind="comparison", source="demo")
 
 
+def _unit(values: Array) -> tuple[float, float]:
+    """Mean and standard deviation, the latter 1 where there is none."""
+    return float(values.mean()), float(values.std()) or 1.0
+
+
 def _standard(values: Array) -> Array:
-    standard: Array = (values - values.mean()) / (values.std() or 1.0)
+    mean, deviation = _unit(values)
+    standard: Array = (values - mean) / deviation
     return standard
 
 
@@ -229,6 +290,42 @@ def _summary(audited: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
             row[f"{head} 95%"] = f"{low:.3f} to {high:.3f}" if high - low > 1e-6 else ""
         rows.append(row)
     return rows
+
+
+def _tuning_table(spoken: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """A row for each policy: its true reward with an interval, the learnt one, words and KL."""
+    names = {"untuned": "untuned", "learnt": "tuned with the learnt reward", "random": "tuned with a random reward"}
+    return [
+        {
+            "language model": names[row["policy"]],
+            "true reward": _signed(row["truth"]),
+            "95%": " to ".join(_signed(end) for end in row["truth_ci"]),
+            "learnt reward": _signed(row["learnt"]),
+            "words": f"{row['words']:.0f}",
+            "KL": f"{abs(row['kl']):.1f}",
+        }
+        for row in (spoken["rows"] if spoken else [])
+    ]
+
+
+def _replies(spoken: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The first prompt's reply by each policy."""
+    labels = [row["language model"] for row in _tuning_table(spoken)]
+    said = [own[0] for own in spoken["replies"].values()]
+    return [{"label": label, "reply": reply} for label, reply in zip(labels, said, strict=True)]
+
+
+def _tuning_reading(spoken: Mapping[str, Any]) -> str:
+    """What tuning gained, in words."""
+    rows = {row["policy"]: row for row in spoken["rows"]}
+    gains = {name: row["gain"] for name, row in rows.items()}
+    low, high = rows["learnt"]["gain_ci"]
+    text = f"Tuning with the learnt reward changes the true reward by {gains['learnt']:+.2f} standard deviations "
+    text += f"({low:+.2f} to {high:+.2f}), tuning with random numbers by {gains['random']:+.2f}. "
+    more = rows["learnt"]["words"] / rows["untuned"]["words"] - 1
+    if more > 0.1:
+        text += f"Replies grow by {more:.0%}: people liked length, the reward learnt it, and tuning spends it. "
+    return text + "Tuning stops at a KL budget, before the learnt reward and the truth part company."
 
 
 def _lesson(judges: Mapping[str, Mapping[str, Any]]) -> str:
