@@ -67,13 +67,17 @@ class Reading(Options):
         """The evidence in `source`."""
         from tacit.evidence import read
 
+        return read(source, kind=self.kind, columns=self.named() or None, items=self.items)
+
+    def named(self) -> dict[str, str]:
+        """Our columns by their names in the source."""
         named: dict[str, str] = {}
         for column in (part for given in self.columns for part in given.split(",")):
             ours, equals, theirs = column.partition("=")
             if not (ours and equals and theirs):
                 raise TacitError(f"--columns {column}: give ours=theirs, as prompt=question")
             named[ours.strip()] = theirs.strip()
-        return read(source, kind=self.kind, columns=named or None, items=self.items)
+        return named
 
 
 class Caution(Options):
@@ -387,15 +391,6 @@ class ExportOptions(Options):
     """hf: what AutoModelForSequenceClassification reads."""
     form: Literal["auto", "stock", "custom"] = "auto"
     """stock: a class of transformers itself; custom: one whose code lies in the folder; auto: stock where it can be."""
-
-
-class ConvertOptions(Options):
-    """Options of `tacit convert`."""
-
-    out: Path
-    """Folder for the transformers model; one that is there already is replaced."""
-    tokenizer: Path | None = None
-    """File of the tokenizer; tokV.bin (V pieces) or tokenizer.bin beside the model unless given."""
 
 
 class BenchOptions(Options):
