@@ -81,13 +81,14 @@ def test_lines_are_read_by_either_name(tmp_path: Path) -> None:
         {"step": 1, "objective/kl": 0.5, "reward": 1.0},
         {"step": 2, "kl": -0.01, "reward": 2.0, "gold": 0.1},
         {"step": 2, "eval_loss": 1.0},
+        {"step": 3, "objective/kl": 9.0, "reward": 3.0, "eval_kl": 0.7, "eval_reward": 2.5, "eval_gold": 0.2},
     ]
     file.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     log = read_log(file)
-    assert log.kl.tolist() == [0.5, 0.0]
-    assert log.reward.tolist() == [1.0, 2.0]
+    assert log.kl.tolist() == [0.5, 0.0, 0.7]
+    assert log.reward.tolist() == [1.0, 2.0, 2.5]
     assert np.isnan(log.gold[0])
-    assert log.gold[1] == 0.1
+    assert log.gold[1:].tolist() == [0.1, 0.2]
 
 
 @pytest.mark.parametrize(

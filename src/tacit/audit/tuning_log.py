@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 _TITLE = "A tuning run"
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "kl": ("objective/kl", "kl"),
-    "reward": ("reward", "objective/reward", "reward/mean"),
-    "gold": ("gold", "objective/gold", "gold/mean"),
+    "kl": ("eval_kl", "objective/kl", "kl"),
+    "reward": ("eval_reward", "reward", "objective/reward", "reward/mean"),
+    "gold": ("eval_gold", "gold", "objective/gold", "gold/mean"),
 }
-"""What a line calls the KL from the start in nats, the reward that is tuned for, and the gold score."""
+"""What a line calls the KL from the start in nats, the reward that is tuned for, and the gold score; the first that it
+has counts, so that an evaluation's gold score goes with its own KL."""
 _FEWEST = 6
 _SHOWN = 400
 
