@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tacit.lab.experiments import audit_faults, coverage, over_optimisation
+from tacit.lab.humour import one_liners
 from tacit.lab.seeds import wilson
 from tacit.lab.worlds import World
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("TACIT_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def test_wilson_interval_by_hand():
@@ -139,9 +141,9 @@ def test_a_long_tail_makes_choosing_harder_hurt():
         assert gold["regret_last"] == pytest.approx(0)
 
 
-@pytest.mark.skipif(not (DATA / "humour").is_dir(), reason="the folder of real data is absent")
+@pytest.mark.skipif(not (DATA / "humour").is_dir(), reason="the shared data is not here (set TACIT_DATA)")
 def test_one_liners_of_the_pool_were_not_voted_on():
-    evidence, encoder, gold = over_optimisation.one_liners(DATA)
+    evidence, encoder, gold = one_liners(DATA)
     rows = over_optimisation._humour(evidence, encoder, gold, 0, (300,))
     found = {(row["noise"], row["reading"]): row for row in rows}
     assert found["", "gold"]["final"] > 1.5 > found["0.0", "single"]["final"] > 0.2
