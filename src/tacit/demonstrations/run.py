@@ -1,0 +1,228 @@
+"""`tacit tune spin | adversarial | iq`: from flags to a run, as `tacit.tuning.run` does for methods with a reward."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tacit.demonstrations.extrapolation import Demos
+from tacit.errors import TacitError
+from tacit.tuning import checkpoints
+from tacit.tuning.loop import LoopOptions, train
+from tacit.tuning.run import TAKES as TUNING
+from tacit.tuning.run import Job
+from tacit.tuning.sampling import SamplingOptions
+
+METHODS = ("spin", "adversarial", "iq")
+
+_EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
+_DISCRIMINATOR = ("hidden", "gradient_penalty", "replay")
+TAKES: dict[str, tuple[str, ...]] = {
+    "spin": (
+        *(name for name in TUNING["dpo"] if name not in ("loss_type", "label_smoothing", "gamma", "sft_weight")),
+        "iterations",
+    ),
+    "adversarial": (
+        *(name for name in TUNING["rloo"] if not name.startswith("credit") and name != "demonstrations"),
+        *("divergence", "alpha", "induced", "clip", "per_token", "stop_when_same", "encoder", *_DISCRIMINATOR),
+    ),
+    "iq": (*TUNING["sft"], "td_weight", "discount"),
+}
+"""The options of each method."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "spin": {"learning_rate": 1e-6, "per_device_train_batch_size": 16, "beta": 0.1},
+    "adversarial": {
+        "learning_rate": 1e-6,
+        "per_device_train_batch_size": 64,
+        "lr_scheduler_type": "constant",
+        "beta": 0.02,
+        "num_train_epochs": 10.0,
+    },
+    "iq": {"learning_rate": 2e-5},
+}
+"""Where a method departs from the defaults of the options' own classes."""
+
+
+@dataclass
+class DemonstrationJob(Job):
+    """A run that learns from demonstrations; `data` is where they are."""
+
+    cache: Path | None = None
+    """Folder of encoded texts."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(METHODS)}")
+        takes = TAKES[self.method]
+        if unknown := sorted(self.options.keys() - {*takes, "seed"}):
+            raise TacitError(
+                f"`tacit tune {self.method}` takes no --{unknown[0]}. It takes: {', '.join(sorted(takes))}"
+            )
+        if self.reward is not None:
+            raise TacitError(f"`tacit tune {self.method}` learns from demonstrations alone. Leave --reward out")
+        self.options = {**DEFAULTS[self.method], **self.options}
+
+    @property
+    def seed(self) -> int:
+        """--seed."""
+        return int(self.get("seed", 0))
+
+
+def tune(job: DemonstrationJob, *, resume: bool = False) -> dict[str, Any]:
+    """Run a job; the policy lies in OUT/policy, and the reward of adversarial and iq in OUT/reward.
+
+    Raises `TacitError` for options that do not fit the method, and `EvidenceError` for data that are no demonstrations.
+    """
+    demos = Demos.of(job.read(job.data), job.data)
+    if not resume and job.processes.main:
+        shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
+        for left in job.out.glob("iteration-*"):
+            shutil.rmtree(left)
+    job.processes.wait()
+    match job.method:
+        case "spin":
+            result = _spin(job, demos, resume)
+        case "adversarial":
+            result = _adversarial(job, demos, resume)
+        case _:
+            result = _iq(job, demos, resume)
+    return {"method": job.method, **result, "out": str(job.out / "policy")}
+
+
+def _settings(job: DemonstrationJob) -> dict[str, Any]:
+    quiet = ("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device")
+    kept = {name: value for name, value in job.options.items() if name not in quiet and value is not None}
+    return {**kept, "policy": job.policy, "data": job.data}
+
+
+def _policy(job: DemonstrationJob, folder: str | Path) -> Any:
+    from tacit.policies.transformer import TransformerPolicy
+
+    return TransformerPolicy.load(
+        folder, lora=job.get("lora"), dtype=job.get("dtype", "auto"), device=job.get("device")
+    )
+
+
+def _unseen(job: DemonstrationJob) -> Demos | None:
+    return None if job.eval_data is None else Demos.of(job.read(job.eval_data), job.eval_data)
+
+
+def _evaluation(job: DemonstrationJob, policy: Any, reward: Any = None) -> Any:
+    from tacit.tuning.evaluation import Evaluation
+
+    unseen = _unseen(job)
+    if unseen is None:
+        return None
+    prompts = unseen.grouped()[0][: int(job.get("eval_prompts", 128))]
+    return Evaluation(policy, prompts, job.pick(SamplingOptions), reward, processes=job.processes)
+
+
+def _spin(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
+    from tacit.demonstrations.self_play import SelfPlayOptions, self_play
+    from tacit.tuning.supervised import encode, nll
+
+    options = SelfPlayOptions(
+        iterations=int(job.get("iterations", 3)), beta=float(job.get("beta")), batch=job.batch, micro_batch=job.micro,
+        epochs=float(job.get("num_train_epochs", 1.0)), steps=job.get("max_steps"), sampling=job.pick(SamplingOptions),
+        seed=job.seed,
+    )  # fmt: skip
+    unseen = _unseen(job)
+
+    def measure(policy: Any) -> dict[str, float]:
+        if unseen is None:
+            return {}
+        rows = encode(policy, unseen.prompts, unseen.completions, unseen.weights, policy.codec.context)
+        return {"eval_loss": nll(policy, rows, job.micro, job.processes)}
+
+    result = self_play(
+        job.policy, demos, job.out, options, job.pick(LoopOptions), load=lambda folder: _policy(job, folder),
+        measure=measure, processes=job.processes, resume=resume,
+    )  # fmt: skip
+    if job.processes.main:
+        _one_log(job.out, len(result["iterations"]))
+    return result
+
+
+def _one_log(out: Path, iterations: int) -> None:
+    """The logs of all iterations as OUT/metrics.jsonl, which other verbs read; steps count on."""
+    from tacit.artefacts import atomic_file
+
+    before = 0
+    with atomic_file(out / "metrics.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        for number in range(1, iterations + 1):
+            lines = [
+                json.loads(line)
+                for line in (out / f"iteration-{number}" / "metrics.jsonl").read_text("utf-8").split("\n")
+                if line
+            ]
+            for line in lines:
+                file.write(json.dumps({**line, "step": before + line["step"], "iteration": number}) + "\n")
+            before += max((line["step"] for line in lines), default=0)
+
+
+def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
+    from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
+    from tacit.demonstrations.discriminator import DiscriminatorOptions
+    from tacit.features import load_encoder
+    from tacit.tuning.policy_gradient import GradientOptions
+
+    seed = job.seed
+    options = job.pick(AdversarialOptions, discriminator=job.pick(DiscriminatorOptions, seed=seed), seed=seed)
+    adversary = Adversary(
+        demos, load_encoder(str(job.get("encoder", "auto"))), options, cache=job.cache, processes=job.processes
+    )
+    n = int(job.get("num_generations", 8))
+    if job.batch % n:
+        raise TacitError(f"a round of {job.batch} answers cannot be cut into groups of {n}. Mend --num_generations")
+    sampling = job.pick(SamplingOptions, prompts_per_round=job.batch // n, num_generations=n, batch=2 * job.micro)
+    gradient = job.pick(GradientOptions, estimator="rloo", micro_batch=job.micro, measure_kl=True)
+    per_round = gradient.num_iterations * gradient.num_mini_batches
+    rounds = max(1, round(float(job.get("num_train_epochs")) * len(adversary.prompts) / sampling.prompts_per_round))
+    policy = _policy(job, job.policy)
+    method = Adversarial(
+        policy, adversary, sampling, gradient, int(job.get("max_steps") or rounds * per_round),
+        evaluation=_evaluation(job, policy, adversary.reward), processes=job.processes,
+    )  # fmt: skip
+    found = train(
+        method, job.out, job.pick(LoopOptions), settings=_settings(job), resume=resume, processes=job.processes
+    )
+    if job.processes.main:
+        method.save(job.out / "policy")
+        method.save_reward(job.out / "reward")
+    job.processes.wait()
+    return {**found, **method.outcome(), "reward": str(job.out / "reward")}
+
+
+def _iq(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
+    from tacit.demonstrations.inverse_q import InverseQ, InverseQOptions
+    from tacit.tuning.supervised import encode
+
+    policy = _policy(job, job.policy)
+    limit = min(int(job.get("max_length") or policy.codec.context), policy.codec.context)
+    unseen = _unseen(job)
+    method = InverseQ(
+        policy,
+        encode(policy, demos.prompts, demos.completions, demos.weights, limit),
+        inverse=job.pick(InverseQOptions),
+        batch=job.batch,
+        micro_batch=job.micro,
+        epochs=float(job.get("num_train_epochs", 1.0)),
+        steps=job.get("max_steps"),
+        average=job.get("average", "token"),
+        seed=job.seed,
+        held_out=None if unseen is None else encode(policy, unseen.prompts, unseen.completions, unseen.weights, limit),
+        evaluation=_evaluation(job, policy),
+        processes=job.processes,
+    )
+    found = train(
+        method, job.out, job.pick(LoopOptions), settings=_settings(job), resume=resume, processes=job.processes
+    )
+    if job.processes.main:
+        method.save(job.out / "policy")
+        method.reward(reference=policy.reference(), name="reward").save(job.out / "reward")
+    job.processes.wait()
+    return {**found, "reward": str(job.out / "reward")}

@@ -1,0 +1,95 @@
+"""Soft Q: identities that hold exactly, the gradient of the loss, and a planted style."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_extrapolation import rank_correlation
+from worlds import demonstrations, loaded
+
+from tacit import rewards
+from tacit.demonstrations.inverse_q import InverseQ, InverseQOptions, SoftQReward, soft_q
+from tacit.errors import TacitError
+from tacit.rewards.check import check_reward
+from tacit.rewards.controls import LengthReward, RandomReward
+from tacit.tuning.loop import LoopOptions, train
+from tacit.tuning.supervised import encode
+
+
+def test_q_v_and_r_are_those_of_the_models_logits(base_folder: Path) -> None:
+    policy = loaded(base_folder)
+    responses = policy.responses(["say 1:", "say 2:"], [" red blue", " lamp stone glass"])
+    found = soft_q(policy, responses, InverseQOptions(discount=0.9, tau=2.0))
+    for row in range(2):
+        length = int(responses.mask[row].sum())
+        prompt = responses.prompts[int(responses.prompt_of[row])]
+        ids = [*prompt, *responses.tokens[row, :length].tolist()]
+        logits = policy.model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1]
+        q, v = 2.0 * logits, 2.0 * logits.logsumexp(-1)
+        chosen = q[torch.arange(length), responses.tokens[row, :length]]
+        after = torch.cat([v[1:], torch.zeros(1)])
+        assert torch.allclose(found.reward[row, :length], chosen - 0.9 * after, atol=1e-4)
+        assert torch.allclose(found.logprobs[row, :length], (chosen - v) / 2.0, atol=1e-5)
+    assert (found.reward[~responses.mask] == 0).all()
+
+
+def test_without_discount_rewards_add_up_to_value_and_likelihood(base_folder: Path) -> None:
+    policy = loaded(base_folder)
+    prompts, texts = ["say 1:"] * 3, [" red", " lamp stone glass", " blue blue"]
+    said = soft_q(policy, policy.responses(prompts, texts), InverseQOptions())
+    total = said.value[:, 0] + said.logprobs.sum(1)
+    assert torch.allclose(said.reward.sum(1), total, atol=1e-4)
+    assert np.allclose(SoftQReward(policy).score(prompts, texts), total.detach().numpy(), atol=1e-4)
+
+
+def test_the_step_is_likelihood_plus_the_square(base_folder: Path) -> None:
+    policy = loaded(base_folder)
+    rows = demonstrations(7)
+    encoded = encode(policy, [r.prompt for r in rows], [r.completion for r in rows])
+    method = InverseQ(policy, encoded, inverse=InverseQOptions(td_weight=0.3), batch=7, micro_batch=3, steps=1)
+    (dealt,) = method.round(0)
+    value = sum(float(part().value.detach()) for part in dealt.parts)
+    said = soft_q(policy, policy.responses([r.prompt for r in rows], [r.completion for r in rows]), InverseQOptions())
+    tokens = float((said.logprobs != 0).sum())
+    expected = (0.3 * said.reward.square() - said.logprobs).sum() / tokens
+    assert value == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_reward_recovers_the_style_and_keeps_the_contract(base_folder: Path, tmp_path: Path) -> None:
+    policy = loaded(base_folder)
+    before = policy.reference()
+    rows = demonstrations(150, seed=1)
+    encoded = encode(policy, [r.prompt for r in rows], [r.completion for r in rows])
+    method = InverseQ(policy, encoded, batch=32, epochs=8)
+    result = train(method, tmp_path / "run", LoopOptions(learning_rate=3e-3, num_samples=0))
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert result["td"] < 0.7 * first["td"]
+    reward = method.reward(reference=before)
+    found = rank_correlation(reward, base_folder)
+    assert found > 0.5
+    for control in (RandomReward(), LengthReward()):
+        assert abs(rank_correlation(control, base_folder)) < found - 0.2
+    for one in (reward, method.reward()):
+        failed = [str(finding) for finding in check_reward(one) if not finding.ok]
+        assert not failed
+    reward.save(tmp_path / "reward")
+    texts = [" red", " lamp stone"]
+    assert np.allclose(rewards.load(tmp_path / "reward").score(["a", "b"], texts), reward.score(["a", "b"], texts))
+
+
+def test_iq_as_a_user_types_it(tacit: Any, base_folder: Path, demos_file: Path) -> None:
+    done = tacit(
+        "tune", "iq", "--policy", base_folder, "--data", demos_file, "--out", "run", "--learning-rate", 0.003,
+        "--eval-data", demos_file, "--max-completion-length", 8, "--td-weight", 0.05, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert {"td", "nll", "eval_loss", "eval_kl"} <= done.json.keys()
+    scored = tacit("score", "run/reward", demos_file, "--out", "scored.jsonl", "--json")
+    assert scored.code == 0, scored.err
+    with pytest.raises(TacitError, match="td_weight"):
+        InverseQOptions(td_weight=-1)
