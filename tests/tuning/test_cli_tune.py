@@ -205,3 +205,58 @@ def test_bad_input_is_one_sentence(
     assert done.code == 2, done.err
     assert said in done.err
     assert done.err.count("\n") == 1
+
+
+def test_the_saved_configuration_repeats_the_run(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    first = tacit(
+        "tune", "rloo", "--policy", tiny, "--data", data["prompts"], "--reward", data["recipe"], "--out", "run", *SMALL,
+        "--seed", 3, "--beta", 0, "--save-steps", 1, "--json",
+    )  # fmt: skip
+    assert first.code == 0, first.err
+    again = tacit("tune", "--config", "run/config.yaml", "--out", "again", "--json")
+    assert again.code == 0, again.err
+    assert Path("run/policy/model.safetensors").read_bytes() == Path("again/policy/model.safetensors").read_bytes()
+    over = tacit("tune", "--config", "run/config.yaml", "--resume", "--beta", 0.3)
+    assert over.code == 2
+    assert "was made with beta = 0.0, not 0.3" in over.err
+    fresh = tacit("tune", "--config", "run/config.yaml", "--beta", 0.3, "--json")
+    assert fresh.code == 0, fresh.err
+    Path("other").mkdir()
+    Path("other/file").write_text("x")
+    taken = tacit("tune", "--config", "run/config.yaml", "--out", "other")
+    assert taken.code == 2
+    assert "holds other files" in taken.err
+
+
+def test_metrics_go_to_trackers_as_well(
+    tacit: Any, tiny: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import tracking
+
+    told: list[tuple[int, dict[str, float]]] = []
+
+    class Tracker:
+        requires_logging_directory = False
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            told.append((step, values))
+
+        def finish(self) -> None:
+            told.append((-1, {}))
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "mine", Tracker)
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["mine"])
+    done = tacit(
+        "tune", "raft", "--policy", tiny, "--data", data["prompts"], "--reward", "random", "--out", "run", *SMALL
+    )
+    assert done.code == 2  # a rule and no method
+    done = tacit(
+        "tune", "rejection", "--policy", tiny, "--data", data["prompts"], "--reward", "random", "--out", "run", *SMALL,
+        "--report-to", "mine",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert [step for step, _ in told] == [1, 2, -1]
+    assert "reward" in told[0][1]
