@@ -123,9 +123,9 @@ def test_a_named_column_may_have_many_values(study_of: Any) -> None:
 
 
 def test_energy_by_hand() -> None:
-    # |x - z|: 2, 3, 1, 2; within x: 1; within z: 1. E = 2 * 2 - 1 - 1 = 2 of 2 * 2 = 4.
+    # |x - z|: 2, 3, 1, 2; within x: 1; within z: 1. E = 2 * 2 - 1 - 1 = 2 of 2 * 2 = 4, and its root is shown.
     size, _ = energy_test(np.array([[0.0], [1.0]]), np.array([[2.0], [3.0]]), np.random.default_rng(0))
-    assert size == pytest.approx(0.5)
+    assert size == pytest.approx(np.sqrt(0.5))
 
 
 @pytest.mark.statistical

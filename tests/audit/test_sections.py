@@ -202,6 +202,15 @@ def test_a_taste_for_length_is_found_with_its_sign(study_of: Any, gold: bool, ta
         assert np.sign(found["effect"]) == np.sign(taste) or taste == 0
 
 
+def test_no_taste_is_told_where_votes_do_not_follow_the_score(study_of: Any) -> None:
+    rows, score = liked(300, 0.0, gold=False)
+    section = bias.biases(study_of(rows, {text: -value for text, value in score.items()}))
+    assert section.findings == ()
+    assert section.numbers["at_equal"] is None
+    assert row(section.numbers["effects"], "length")["effect"] is None
+    assert "do not follow" in section.lead
+
+
 def test_accuracy_at_matched_length_by_hand(study_of: Any) -> None:
     rows = [
         {"prompt": "p", "chosen": "2" + "x" * 50, "rejected": "1" + "x" * 51},

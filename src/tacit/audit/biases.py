@@ -53,6 +53,7 @@ TRAITS = ("length", *_PATTERNS, "repetition", "not English letters")
 _LARGE = 0.15
 """A partial effect is named where its interval lies beyond this: the score moves by so many of its standard deviations
 within a prompt when the trait moves by one of its own."""
+_FOLLOWS = 0.1
 _RARE = 0.02
 """Traits that differ in a smaller share of comparisons are left out."""
 
@@ -93,23 +94,34 @@ def biases(study: Study) -> Section:
     kept = [k for k in range(len(TRAITS)) if np.mean(difference[:, k] != 0) > _RARE]
     gold = study.pairs.gold
     known = np.isfinite(gold).all(1)
-    has_gold = bool(known.mean() > 0.5 and (gold[known, 0] != gold[known, 1]).any())
-    effects = partial_effects(study, difference[:, kept]) if has_gold else people_effects(study, difference[:, kept])
+    has_gold = bool(known.mean() > 0.5 and ((gold[:, 0] != gold[:, 1]) & known & (study.pairs.weight > 0)).any())
+    follows = has_gold or votes_follow(study)
+    effects: list[tuple[float | None, list[float] | None]] = [(None, None)] * len(kept)
+    if has_gold:
+        effects = [*partial_effects(study, difference[:, kept])]
+    elif follows:
+        effects = [*people_effects(study, difference[:, kept])]
     rows: list[dict[str, Any]] = []
     findings: list[Finding] = []
     slopes = _solve(study, [_regression(difference[:, [k]], study.delta, study.pairs.weight) for k in kept])
     for k, (value, ends), (liking, liking_ci) in zip(kept, effects, slopes, strict=True):
         name = TRAITS[k]
         rows.append({"trait": name, "effect": value, "95%": ends, "score per unit": liking, "score 95%": liking_ci})
-        finding = _named(name, value, ends, has_gold)
+        finding = None if value is None else _named(name, value, ends, has_gold)
         findings += [] if finding is None else [finding]
-    rows.sort(key=lambda row: -abs(row["effect"]))
+    rows.sort(key=lambda row: -abs(row["effect"] or 0.0))
     matched, numbers = _matched_length(study, difference[:, 0])
     if not rows:
         return Section.missing(
             "biases", "Biases", "no trait differs between the two sides of more than 2% of comparisons."
         )
     how = "at equal gold score" if has_gold else "beyond what people want at equal score"
+    if not follows:
+        lead = "Votes do not follow this score, so what people would want at equal score cannot be told from them. "
+        lead += "What the score gives for a unit of each trait is below; a unit of length is a doubling."
+        shown = [{k: v for k, v in row.items() if k not in ("effect", "95%")} for row in rows]
+        tables = (Table(shown), Table(matched, "Accuracy where lengths match"))
+        return Section("biases", "Biases", lead, {"effects": rows, "at_equal": None, **numbers}, (), tables)
     chart = interval_chart(
         [Interval(row["trait"], row["effect"], row["95%"]) for row in rows],
         title=f"What the reward pays for traits {how}",
@@ -145,6 +157,14 @@ def partial_effects(study: Study, difference: Array) -> list[tuple[float, list[f
         columns = np.nan_to_num(np.stack([x / scale, g / (np.nanstd(g) or 1.0), g2 / (np.nanstd(g2) or 1.0)], axis=1))
         found.append(_regression(columns, y, weight))
     return _solve(study, found)
+
+
+def votes_follow(study: Study) -> bool:
+    """Whether people's votes follow the score, with the slope that fits them best, by more than `_FOLLOWS` log-odds:
+    only then is there a unit for what they want at equal score."""
+    y, w = np.where(study.pairs.tie > 0, 0.5, 1.0), study.pairs.weight
+    slope = 1 / calibration.fit_temperature(study.delta, y, w)
+    return float(np.sqrt(np.average((slope * study.delta) ** 2, weights=w))) > _FOLLOWS
 
 
 def people_effects(study: Study, difference: Array) -> list[tuple[float, list[float] | None]]:

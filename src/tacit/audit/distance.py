@@ -6,7 +6,7 @@ the energy distance (Szekely and Rizzo 2013),
 
     E = 2 mean |x_i - z_j| - mean |x_i - x_j| - mean |z_i - z_j|    >= 0,    0 only for equal distributions,
 
-shown as E / (2 mean |x - z|), which lies in 0..1. Under the hypothesis that both are drawn alike, any exchange of
+shown as sqrt(E / (2 mean |x - z|)), which lies in 0..1. Under the hypothesis that both are drawn alike, any exchange of
 prompts between the two is as likely, so that the share of permutations with an E at least as large is a p-value.
 """
 
@@ -84,7 +84,7 @@ def distance(study: Study) -> Section:
 def energy_test(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator, *, permutations: int = _PERMUTATIONS
 ) -> tuple[float, float]:
-    """(E / (2 mean |x - z|), p) of two samples (m, k) and (n, k); means of a sample with itself leave i = j out."""
+    """(sqrt(E / (2 mean |x - z|)), p) of samples (m, k) and (n, k); means of one with itself leave i = j out."""
     pooled = np.concatenate([first, second]).astype(np.float64)
     square = (pooled**2).sum(1)
     gaps = np.sqrt(np.maximum(square[:, None] + square - 2 * pooled @ pooled.T, 0.0))
@@ -101,7 +101,7 @@ def energy_test(
     energy = 2 * between / (m * n) - within / (m * (m - 1)) - rest / (n * (n - 1))
     across = 2 * between[0] / (m * n)
     p = float((1 + (energy[1:] >= energy[0] - 1e-12).sum()) / (permutations + 1))
-    return float(max(0.0, energy[0] / across)) if across else 0.0, p
+    return float(np.sqrt(max(0.0, energy[0] / across))) if across else 0.0, p
 
 
 def _one_of_each(study: Study) -> Index:
