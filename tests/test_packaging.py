@@ -35,7 +35,7 @@ def test_importing_tacit_loads_nothing_heavy() -> None:
     assert loaded_by("import tacit") == ""
 
 
-@pytest.mark.parametrize("room", ["evidence", "features", "rewards", "audit", "improve", "lab"])
+@pytest.mark.parametrize("room", ["evidence", "features", "rewards", "audit", "improve", "lab", "demonstrations"])
 def test_every_room_has_a_statistical_check_that_is_always_run(room: str) -> None:
     marks = [
         block.split("def ", 1)[0]

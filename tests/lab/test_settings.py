@@ -173,6 +173,20 @@ def test_estimated_worlds_keep_what_was_seen():
     assert not inverse.estimated(task.mdp, task.mdp.dense, made).live[again.dense.shape[0] - 1]
 
 
+def test_a_small_table_and_its_picture(monkeypatch):
+    small = [row for row in table.ROWS if row.learner in ("random policy", "demonstrator", "DPO", "maximum entropy")]
+    monkeypatch.setattr(table, "ROWS", small)
+    monkeypatch.setattr(table, "DEMONSTRATIONS", dict.fromkeys(table.DEMONSTRATIONS, 60))
+    monkeypatch.setattr(table, "PAIRS", dict.fromkeys(table.PAIRS, 60))
+    result = table.run(seeds=2)
+    rows = {(row["world"], row["learner"]): row for row in result["rows"]}
+    assert len(rows) == 3 * 4 + 2 * 3
+    assert rows["grid", "random policy"]["return"] == pytest.approx(0)
+    assert rows["FrozenLake, no ice", "demonstrator"]["tv"] == 0
+    assert rows["texts", "maximum entropy"]["tv"] < rows["texts", "random policy"]["tv"]
+    assert "IRL: maximum entropy" in table.figure(result)
+
+
 @pytest.mark.slow
 def test_the_table_holds():
     """Acceptance: within .02 of the demonstrator on held-out starts, or the table says why not."""

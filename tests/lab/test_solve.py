@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tacit.lab.mdp import MDP, WorldError, chain, frozen_lake, grid, lock
 from tacit.lab.solve import (
     evaluate,
+    f_divergence,
     occupancy,
     optimal,
     residual,
@@ -187,6 +188,18 @@ def test_total_variation_and_errors():
         timed(lock(3), np.ones((4, 2)))
     with pytest.raises(WorldError, match="must end in"):
         optimal(world, np.zeros((3, 3)))
+
+
+def test_divergences_of_occupancies():
+    world = frozen_lake()
+    policies = random_policy(world, 0, (3,))
+    first, second = occupancy(world, policies), occupancy(world, world.uniform())
+    assert f_divergence(first, second, "tv") == pytest.approx(total_variation(first, second))
+    assert (f_divergence(first, second, "forward_kl") > 0).all()
+    assert f_divergence(first, first, "js") == pytest.approx(0)
+    timed_world = lock(3)
+    held = occupancy(timed_world, timed_world.uniform()[None])
+    assert f_divergence(held, held, "chi2", axes=3) == pytest.approx(0)
 
 
 def test_other_starts():

@@ -85,12 +85,9 @@ def draw(panels: Sequence[Panel], *, columns: int = 3, width: float = 3.4, heigh
             above = panel.names
         for at in axes.flat[len(panels) :]:
             at.set_visible(False)
-        places = {
-            "loc": "outside lower center",
-            "ncols": min(max(1, int(figure.get_figwidth() / 1.7)), len(lines)),
-            "frameon": False,
-        }
-        figure.legend(lines.values(), lines.keys(), **places)
+        fitting = int(figure.get_figwidth() * 14 / (max(map(len, lines)) + 8))  # some 14 letters to the inch
+        across = min(max(1, fitting), len(lines))
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=across, frameon=False)
 
     rows = -(-len(panels) // columns)
     return svg(paint, width=width * min(columns, len(panels)) + 0.4, height=height * rows + 0.7)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tacit.demonstrations.divergences import divergence
 from tacit.lab.mdp import MDP, Array, WorldError
 
 _DENSE = 100
@@ -125,6 +126,12 @@ def soft_optimal(
 def total_variation(p: Array, q: Array, axes: int = 2) -> Array:
     """(...) half the sum of |p - q| over the last `axes` axes (2 for occupancies, 3 with a horizon)."""
     return np.asarray(np.abs(p - q).sum(tuple(range(-axes, 0))) / 2)
+
+
+def f_divergence(p: Array, q: Array, name: str, *, alpha: float = 0.5, axes: int = 2) -> Array:
+    """(...) D_f(p || q) of occupancies over their last `axes` axes, by name (`demonstrations.divergences`)."""
+    flat = [array.reshape(*array.shape[: array.ndim - axes], -1) for array in (p, q)]
+    return divergence(name, alpha=alpha).between(*flat)
 
 
 def timed(mdp: MDP, policy: Array) -> Array:

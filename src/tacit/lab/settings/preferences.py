@@ -66,7 +66,7 @@ def fit_reward(task: Task, judged: Pairs, *, l2: float = 1e-5) -> Array:
 def trex(task: Task, batch: int, n: int, noise: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """T-REX (Brown et al. 2019): a reward from rankings of poor play, then the best policy for it.
 
-    Play is of a quarter, a half and three quarters of the way (in log-probability) from random to the demonstrator.
+    A third of the play each is random, a quarter and half of the way (in log-probability) to the demonstrator.
     """
     log_expert = np.log(np.maximum(task.expert.policy, 1e-12))
     parts = []
@@ -98,10 +98,12 @@ def dpo(task: Task, judged: Pairs, noise: float, *, l2: float = 1e-5) -> Array:
     """(B, S, A) DPO (Rafailov et al. 2023) over a table of logits, reference uniform.
 
     -log sigma((tau / noise) won [sum gamma^t log pi(first) - the same of second]). Exact where moves have one outcome:
-    there the values along a trajectory telescope; where chance moves, luck is taken for skill.
+    there the values along a trajectory telescope; where chance moves, luck is taken for skill. `l2` penalises logits
+    times tau / noise.
     """
     weight = task.mdp.discount ** np.arange(judged.first.states.shape[-1])
-    return _contrast(task, judged, task.temperature / noise * weight, l2)
+    scale = task.temperature / noise
+    return _contrast(task, judged, scale * weight, l2 * scale**2)
 
 
 def cpl(task: Task, batch: int, n: int, rng: np.random.Generator, *, length: int = 4, l2: float = 1e-6) -> Array:

@@ -96,15 +96,16 @@ class Task:
         return np.asarray(self.reward[seen.states, seen.actions] * seen.alive)
 
 
-def grid_task() -> Task:
-    """A 5 by 5 grid with walls, two holes worth -1 and a goal worth 1; one move in ten goes astray."""
-    world = grid(GRID, slip=0.1, values={"H": -1.0}, discount=0.95)
-    return _on_grid("grid", world, "".join(GRID), {"G": 1.0, "H": -1.0}, 0.02)
+def grid_task(*, certain: bool = False) -> Task:
+    """A 5 by 5 grid with walls, holes worth -1 and a goal worth 1; one move in ten goes astray unless `certain`."""
+    world = grid(GRID, slip=0.0 if certain else 0.1, values={"H": -1.0}, discount=0.95)
+    return _on_grid("grid, no slip" if certain else "grid", world, "".join(GRID), {"G": 1.0, "H": -1.0}, 0.02)
 
 
-def lake_task() -> Task:
-    """FrozenLake, slippery, begun in the first cell."""
-    return _on_grid("FrozenLake", frozen_lake(), "SFFFFHFHFFFHHFFG", {"G": 1.0}, 0.01)
+def lake_task(*, certain: bool = False) -> Task:
+    """FrozenLake, slippery unless `certain`, begun in the first cell."""
+    world = frozen_lake(slippery=not certain)
+    return _on_grid("FrozenLake, no ice" if certain else "FrozenLake", world, "SFFFFHFHFFFHHFFG", {"G": 1.0}, 0.01)
 
 
 def text_task(seed: int = 0) -> Task:
