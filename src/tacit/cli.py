@@ -245,7 +245,7 @@ def audit(
     reward
         Folder that `tacit fit` wrote.
     data
-        File, folder or hub:owner/name of comparisons, rankings, outcomes, ratings or steps.
+        File, folder or hub:owner/name of comparisons, rankings, outcomes, ratings, steps, or demonstrations (--policy).
     more
         To compare several rewards, `tacit audit A B ... DATA`: each with the others, on the same data.
     """
@@ -264,16 +264,23 @@ def audit(
         from tacit.rewards.people.choices import leave_out
 
         evidence = leave_out(evidence, choices)
+    against = options.imitated(loaded, evidence, options.read, options.seed)
+    evidence = evidence if against is None else against.comparisons
     metrics = evaluate(loaded, evidence, resamples=options.resamples, seed=options.seed)
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}
     result |= _usage(loaded)
     page = options.out is not None and options.out.suffix == ".html"
-    report = run(loaded, evidence, page=page, **{name: getattr(options, name) for name in AUDIT_OPTIONS})
+    imitated = None if against is None else against.numbers
+    result |= {} if imitated is None else {"demonstrations": imitated}
+    asked = {name: getattr(options, name) for name in AUDIT_OPTIONS}
+    report = run(loaded, evidence, page=page, imitated=imitated, **asked)
     result |= {} if report is None else {"audit": report.to_dict()}
     _write_audit(report, result, options, reward=reward, data=data)
     options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
+    if against is not None and not options.json_:
+        terminal.print_table(against.rows, f"How well demonstrations are told from answers of {options.policy}")
     if report is not None and (fell := [f for _, f in report.findings if f.key.startswith("fell_")]):
         for finding in fell:
             print(f"tacit: {finding.sentence}", file=sys.stderr)

@@ -1,7 +1,8 @@
-"""The options of `tacit fit --from demonstrations` and of `tacit tune spin | adversarial | iq`, as mixins of theirs."""
+"""The options of `fit --from demonstrations`, `audit --policy` and `tune spin | adversarial | iq`, as mixins."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from tacit import terminal
 from tacit.errors import TacitError
 
 if TYPE_CHECKING:
+    from tacit.demonstrations.audit import Imitated
     from tacit.evidence import Evidence
 
 _Fit = Parameter(group="Demonstrations")
@@ -67,6 +69,50 @@ class FromDemonstrations(BaseModel):
             train, test, pairing=self.pairing, policy=self.policy, sft=self.sft, options=options, work=work,
             encoder=encoder, cache=cache,
         )  # fmt: skip
+
+
+class AuditDemonstrations(BaseModel):
+    """Demonstrations as what an audit measures on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+    policy: Annotated[str | None, _Fit] = None
+    """DATA are demonstrations: folder of the policy whose answers they are compared with."""
+    learnt: Annotated[str | None, _Fit] = None
+    """Demonstrations that were learnt from: does the policy copy them?"""
+    answers: Annotated[int, Field(ge=1), _Fit] = 1
+    """Answers of the policy to each prompt."""
+    max_completion_length: Annotated[int, Field(ge=1), _Fit] = 64
+    """Most tokens of an answer."""
+
+    def imitated(self, reward: Any, evidence: Evidence, read: Callable[[str], Evidence], seed: int) -> Imitated | None:
+        """Demonstrations against the policy's answers; None for other evidence.
+
+        Raises `TacitError` for demonstrations without a policy, and for a policy without demonstrations.
+        """
+        if evidence.kind != "demonstration":
+            if self.policy is not None or self.learnt is not None:
+                raise TacitError(
+                    f"--policy and --learnt are about demonstrations, and {evidence.source} holds {evidence.kind}s."
+                    " Leave them out"
+                )
+            return None
+        if self.policy is None:
+            raise TacitError(
+                f"{evidence.source} holds demonstrations, which do not say what is worse. Give --policy FOLDER, whose"
+                " answers they are compared with"
+            )
+        from tacit.demonstrations.audit import imitated
+        from tacit.demonstrations.extrapolation import AnswerOptions
+
+        return imitated(
+            self.policy,
+            evidence,
+            learnt=None if self.learnt is None else read(self.learnt),
+            encoder=getattr(reward, "encoder", "auto"),
+            options=AnswerOptions(self.answers, self.max_completion_length, seed=seed),
+            work=terminal.cache_folder("demonstrations"),
+        )
 
 
 class TuneOnDemonstrations(BaseModel):

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tacit import terminal
-from tacit.demonstration_options import FromDemonstrations
+from tacit.demonstration_options import AuditDemonstrations, FromDemonstrations
 from tacit.errors import TacitError
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ class ScoreOptions(ForOne):
     """Folder of encoded texts; kept in memory only unless given."""
 
 
-class AuditOptions(ForOne):
+class AuditOptions(ForOne, AuditDemonstrations):
     """Options of `tacit audit`."""
 
     out: Path | None = None

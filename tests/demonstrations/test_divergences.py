@@ -103,6 +103,22 @@ def test_the_formal_reward_is_the_gradient(name, alpha):
     assert slope == pytest.approx(-(reward[0] - reward[2]), rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "alpha"), ALL)
+@pytest.mark.parametrize("tilt", [-2.0, 1.5])
+def test_only_the_formal_reward_belongs_to_the_divergence(name, alpha, tilt):
+    """f + c (u - 1) is the same divergence: u f' - f moves by a constant, -f does not."""
+    d = divergence(name, alpha=alpha)
+    h = np.linspace(-2, 2, 9)
+    u = np.exp(h)
+    p, q = np.array([0.7, 0.3]), np.array([0.4, 0.6])
+    tilted = d.f(p / q) + tilt * (p / q - 1)
+    assert (q * tilted).sum() == pytest.approx(d.between(p, q))
+    formal = u * (d.derivative(u) + tilt) - (d.f(u) + tilt * (u - 1))
+    assert formal - d.reward(h) == pytest.approx(tilt)
+    direct = -(d.f(u) + tilt * (u - 1))
+    assert np.ptp(direct - d.reward(h, "direct")) > 1
+
+
 def test_published_rewards():
     h = np.array([-2.0, 0.0, 1.5])
     assert divergence("fairl").reward(h, "direct") == pytest.approx(-h * np.exp(h))

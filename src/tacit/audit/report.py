@@ -101,6 +101,7 @@ def audit(
     log: Log | None = None,
     reference: Reward | None = None,
     allowed: Mapping[str, float] | None = None,
+    more: Sequence[Callable[[Study], Section]] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> Report:
@@ -108,7 +109,7 @@ def audit(
 
     With `candidates` that hold a gold score, or the `log` of a tuning run, also over-optimisation. `domains` names the
     column of the section on other domains; `reference` is a reward that this one must not fall below by more than
-    `allowed` (`tacit.audit.reference`).
+    `allowed` (`tacit.audit.reference`); `more` are further sections, which stand last.
     """
     study = study_of(reward, evidence, candidates=candidates, domains=domains, log=log, resamples=resamples, seed=seed)
     sections: list[Callable[[Study], Section]] = [
@@ -128,6 +129,7 @@ def audit(
     ]
     if reference is not None:
         sections.insert(0, partial(against_reference, reference=reference, allowed=allowed))
+    sections += more
     if log is not None:
         sections.insert(sections.index(over_optimisation) + 1, tuning_run)
     return run_sections(study, track(sections, "auditing", len(sections)))

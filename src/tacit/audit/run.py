@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from tacit import rewards
 from tacit.audit import report
 from tacit.audit.domains import domains as domain_section
+from tacit.audit.imitation import imitation
 from tacit.audit.optimised import candidates_of, over_optimisation, scored_by
 from tacit.audit.reference import against_reference, parse_allowed
 from tacit.audit.sections import Section
@@ -35,12 +36,13 @@ def run(
     resamples: int = 1000,
     seed: int = 0,
     cache: Path | None = None,
+    imitated: Mapping[str, Any] | None = None,
 ) -> report.Report | None:
     """Every section for a page; without one those alone that an option asks for, or None where none does.
 
     `gold` is a column of `candidates`, or the path of a reward that scores them (or, without a file of candidates, the
-    completions of the evidence). Raises `TacitError` for bounds without a reference or on an unknown metric, and where
-    a path cannot be read.
+    completions of the evidence). `imitated` is what was measured of a policy against demonstrations. Raises
+    `TacitError` for bounds without a reference or on an unknown metric, and where a path cannot be read.
     """
     allowed = parse_allowed(allow)
     if allow and reference is None:
@@ -53,13 +55,15 @@ def run(
         "resamples": resamples,
         "seed": seed,
     }
+    more = [] if imitated is None else [partial(imitation, measured=imitated)]
     if page:
-        return report.audit(reward, evidence, reference=former, allowed=allowed, **options)
+        return report.audit(reward, evidence, reference=former, allowed=allowed, more=more, **options)
     sections: list[Callable[[Study], Section]] = []
     if former is not None:
         sections.append(partial(against_reference, reference=former, allowed=allowed))
     asked = {over_optimisation: options["candidates"], tuning_run: options["log"], domain_section: domains}
     sections += [section for section, given in asked.items() if given]
+    sections += more
     return report.run_sections(report.study_of(reward, evidence, **options), sections) if sections else None
 
 
