@@ -22,6 +22,7 @@ from tacit.errors import ArtefactError, TacitError
 from tacit.features.hashed import HashedEncoder
 from tacit.tuning.crediting import LearntReturn
 from tacit.tuning.data import rows_between
+from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.hindsight import HindsightTuning
 from tacit.tuning.loop import LoopOptions, scale_of_rate, train
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -280,26 +281,35 @@ def test_kill_9_and_resume(policy_folder: Path, tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def worth_of(policy: Tabular, processes: Processes) -> dict[str, float]:
+    options = SamplingOptions(max_completion_length=3)
+    reward = TextReward(lettered)
+    return Evaluation(policy, ["0", "1", "1"], options, reward, reward, n=5, processes=processes)()
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from safetensors.torch import save_file
 from tacit.tuning.processes import Processes
-from test_loop import run
+from test_loop import run, worth_of
+import json
 import torch
 torch.set_num_threads(1)
 together = Processes.joined()
 for name in sys.argv[3:]:
     policy, _ = run(name, Path(sys.argv[2]) / name, processes=together)
+    worth = worth_of(policy, together)
     if together.main:
         save_file({"logits": policy.model.logits.detach()}, Path(sys.argv[2]) / f"{name}.safetensors")
+        (Path(sys.argv[2]) / f"{name}.json").write_text(json.dumps(worth))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
-    """As `accelerate launch --num_processes 2 --cpu` starts them: gloo, gradients added up."""
+    """As torchrun and accelerate launch start them: gloo, gradients added up."""
     from safetensors.torch import load_file
 
     names = [name for name in BUILDS if name != "dapo"]  # its groups are chosen process by process
@@ -315,6 +325,8 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         alone, _ = run(name, tmp_path / "alone" / name)
         found = load_file(tmp_path / f"{name}.safetensors")["logits"]
         torch.testing.assert_close(found, alone.model.logits.detach(), rtol=0, atol=3e-5, msg=name)
+        worth = json.loads((tmp_path / f"{name}.json").read_text())
+        assert worth == pytest.approx(worth_of(alone, ALONE), abs=1e-4)
         for ours, theirs in zip(lines(tmp_path / "alone" / name), lines(tmp_path / name), strict=True):
             assert ours.keys() == theirs.keys(), name
             for key in ours:

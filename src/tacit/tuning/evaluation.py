@@ -37,12 +37,13 @@ class Evaluation:
 
     def __call__(self) -> dict[str, float]:
         """The metrics, over all processes."""
-        share = self.processes.share(range(len(self.prompts)))
-        prompts = [self.prompts[i] for i in share]
+        start, stop = self._share()
+        prompts = list(self.prompts[start:stop])
+        numbered = {"first": start * self.n} if start else {}  # rows draw what one process would
         sums = torch.zeros(7, dtype=torch.float64)
         if prompts:
             asked = prompts if self.ask is None else [self.ask(prompt) for prompt in prompts]
-            rollout = self.policy.rollout(asked, self.n, self.options.sampling(self.seed + self.processes.rank))
+            rollout = self.policy.rollout(asked, self.n, self.options.sampling(self.seed), **numbered)
             lengths = rollout.mask.sum(1)
             sums[0], sums[1], sums[2] = len(lengths), float(lengths.sum()), float(rollout.ended.sum())
             if self.reward is not None:
@@ -64,3 +65,8 @@ class Evaluation:
         if self.measure_kl:
             found["eval_kl"] = kl / rows
         return found
+
+    def _share(self) -> tuple[int, int]:
+        """This process's run of prompts."""
+        rank, world, count = self.processes.rank, self.processes.world, len(self.prompts)
+        return count * rank // world, count * (rank + 1) // world
