@@ -58,6 +58,16 @@ def test_exact_demonstrations_give_the_demonstrator(task):
     assert away(task, policy) == pytest.approx(0, abs=2e-2)
 
 
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "chi2", "hellinger", "tv"])
+def test_formal_rewards_imitate_and_direct_ones_do_not(name):
+    task = TASKS["FrozenLake"]
+    demonstrated = visits(task.mdp, task.expert.policy)[None]
+    policy, _ = imitation.gail(task, demonstrated, name=name, rate=0.5, updates=200)
+    assert away(task, policy) < 0.03
+    policy, _ = imitation.gail(task, demonstrated, name=name, kind="direct", rate=0.5, updates=200)
+    assert (away(task, policy) < 0.03) == (name == "reverse_kl")
+
+
 def test_features_carry_over_to_new_prompts_and_tables_do_not():
     task = TASKS["texts"]
     demonstrated = visits(task.mdp, task.expert.policy)[None]
@@ -100,7 +110,7 @@ def test_dpo_is_exact_where_moves_have_one_outcome():
     copies = 40  # preferences as counts: a pair is there in proportion to its probability
     often = np.round(chance * copies).astype(int)
     judged = preferences.Pairs(half(np.repeat(first, often)), half(np.repeat(second, often)), np.ones((1, often.sum())))
-    policy = preferences.dpo(task, judged, noise, l2=1e-9)
+    policy = preferences.dpo(task, judged, noise)
     begun = np.eye(mdp.states)[np.flatnonzero(mdp.start)[0]]
     assert away(task, policy, begun) < 0.02
 

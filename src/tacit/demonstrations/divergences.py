@@ -5,9 +5,9 @@ With u = rho_demo / rho_pi, h = log u and T the discriminator (Nowozin et al. 20
     D_f(rho_demo || rho_pi) = E_pi f(u) = max_T E_demo T - E_pi f*(T),    T* = f'(u).
 
 The policy that minimises this maximises E_pi of the induced reward f*(f'(u)) = u f'(u) - f(u), the exact functional
-gradient: `reward(h, "formal")`. Some papers plug in -f(u) instead, which treats u as given: `reward(h, "direct")`. That
-is no property of the divergence: f and f + c (u - 1) are one divergence, and the direct reward changes with c, its order
-included. `tacit lab induced` shows what comes of it: of the direct rewards only that of reverse_kl imitates.
+gradient: `reward(h, "formal")`. Some papers plug in -f(u) instead, which treats u as given: `reward(h, "direct")`.
+That is no property of the divergence: f and f + c (u - 1) are one divergence, and the direct reward changes with c, its
+order included. `tacit lab induced` shows what comes of it: of the direct rewards only that of reverse_kl imitates.
 
 | name | f(u) | formal reward, up to a constant | direct reward | |
 |---|---|---|---|---|

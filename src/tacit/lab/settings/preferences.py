@@ -22,6 +22,9 @@ from tacit.lab.settings.task import Task
 from tacit.lab.simulate import Trajectories, draw, gather
 from tacit.lab.solve import optimal, soft_optimal
 
+PENALTIES = (1e-4, 1e-5, 1e-6, 1e-7)
+"""Weights of the penalty that DPO and CPL choose among."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -94,19 +97,17 @@ def rlhf(task: Task, batch: int, n: int, noise: float, rng: np.random.Generator)
     return policy, reward
 
 
-def dpo(task: Task, judged: Pairs, noise: float, *, l2: float = 1e-5) -> Array:
+def dpo(task: Task, judged: Pairs, noise: float) -> Array:
     """(B, S, A) DPO (Rafailov et al. 2023) over a table of logits, reference uniform.
 
     -log sigma((tau / noise) won [sum gamma^t log pi(first) - the same of second]). Exact where moves have one outcome:
-    there the values along a trajectory telescope; where chance moves, luck is taken for skill. `l2` penalises logits
-    times tau / noise.
+    there the values along a trajectory telescope; where chance moves, luck is taken for skill.
     """
     weight = task.mdp.discount ** np.arange(judged.first.states.shape[-1])
-    scale = task.temperature / noise
-    return _contrast(task, judged, scale * weight, l2 * scale**2)
+    return _contrast(task, judged, task.temperature / noise * weight)
 
 
-def cpl(task: Task, batch: int, n: int, rng: np.random.Generator, *, length: int = 4, l2: float = 1e-6) -> Array:
+def cpl(task: Task, batch: int, n: int, rng: np.random.Generator, *, length: int = 4) -> Array:
     """(B, S, A) contrastive preference learning (Hejna et al. 2024): segments judged by regret, no reward and no RL.
 
     Segments begin anywhere and are played at random; people weigh sum gamma^t A*(s,a) / tau = sum gamma^t log pi*.
@@ -119,25 +120,44 @@ def cpl(task: Task, batch: int, n: int, rng: np.random.Generator, *, length: int
     log_expert = np.log(np.maximum(task.expert.policy, 1e-12))
     merit = [(gather(log_expert, s.states, s.actions) * weight * s.alive).sum(-1) for s in (first, second)]
     won = np.where(rng.random((batch, n)) < expit(merit[0] - merit[1]), 1.0, -1.0)
-    return _contrast(task, Pairs(first, second, won), weight, l2)
+    return _contrast(task, Pairs(first, second, won), weight)
 
 
-def _contrast(task: Task, judged: Pairs, weight: npt.ArrayLike, l2: float) -> Array:
-    """Logits of -log sigma(won sum_t weight_t [log pi(first) - log pi(second)]) + l2 / 2 |logits|^2, as a policy."""
+def _contrast(task: Task, judged: Pairs, weight: npt.ArrayLike) -> Array:
+    """The policy softmax(logits) of least -log sigma(won sum_t weight_t [log pi(first) - log pi(second)]).
+
+    Logits, times the largest weight, have a penalty l2 / 2 |.|^2 beside the mean over pairs; each seed has the one of
+    `PENALTIES` that forecasts a fifth of its pairs best, which the fit does not see.
+    """
     batch, n = judged.won.shape
-    won = judged.won
     states, actions = task.mdp.states, task.mdp.actions
     gap = _moves(judged.first, np.asarray(weight)) - _moves(judged.second, np.asarray(weight))  # (B n, B S A)
     back = gap.T.tocsr()
+    shown = np.arange(n) < 0.8 * n
+    scale = float(np.max(weight)) ** 2
 
-    def loss(logits: Array) -> tuple[float, Array]:
-        log_policy = log_softmax(logits)
-        odds = won * (gap @ log_policy.ravel()).reshape(batch, n)
-        moved = (back @ (-won * expit(-odds) / n).ravel()).reshape(batch, states, actions)
-        slope = moved - np.exp(log_policy) * moved.sum(-1, keepdims=True) + l2 * logits
-        return float(np.logaddexp(0, -odds).mean(1).sum() + l2 / 2 * (logits**2).sum()), slope
+    def losses(logits: Array) -> tuple[Array, Array]:
+        odds = judged.won * (gap @ log_softmax(logits).ravel()).reshape(batch, n)
+        return np.logaddexp(0, -odds), odds
 
-    return softmax(descend(loss, np.zeros((batch, states, actions)), 150))
+    def fit(logits: Array, l2: float) -> Array:
+        def loss(logits: Array) -> tuple[float, Array]:
+            each, odds = losses(logits)
+            pull = -judged.won * expit(-odds) * shown / shown.sum()
+            moved = (back @ pull.ravel()).reshape(batch, states, actions)
+            slope = moved - softmax(logits) * moved.sum(-1, keepdims=True) + l2 * scale * logits
+            return float(each[:, shown].mean(1).sum() + l2 * scale / 2 * (logits**2).sum()), slope
+
+        return descend(loss, logits, 100)
+
+    logits = chosen = np.zeros((batch, states, actions))
+    least = np.full(batch, np.inf)
+    for l2 in PENALTIES:  # from strong to weak, each from the last one's end
+        logits = fit(logits, l2)
+        held = losses(logits)[0][:, ~shown].mean(1)
+        chosen = np.where((held < least)[:, None, None], logits, chosen)
+        least = np.minimum(held, least)
+    return softmax(chosen)
 
 
 def _moves(seen: Trajectories, weight: Array) -> Any:

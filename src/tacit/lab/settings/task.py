@@ -84,7 +84,10 @@ class Task:
         weight = seen.discount ** np.arange(seen.states.shape[-1]) * seen.alive
         batch, n = seen.states.shape[:2]
         if not self.realised:
-            return np.asarray(np.einsum("bntd,bnt->bnd", self.features[seen.states, seen.actions], weight))
+            total = np.zeros((batch, n, self.features.shape[-1]))
+            for t in range(weight.shape[-1]):
+                total += self.features[seen.states[..., t], seen.actions[..., t]] * weight[..., t, None]
+            return total
         row = np.arange(batch * n).reshape(batch, n, 1) * self.mdp.states
         sums = np.bincount((row + seen.following).ravel(), weight.ravel(), batch * n * self.mdp.states)
         return np.asarray(sums, np.float64).reshape(batch, n, -1)
