@@ -78,7 +78,7 @@ def test_features_carry_over_to_new_prompts_and_tables_do_not():
     assert 0.01 < linear < 0.5  # features carry over, but a policy linear in them does not look ahead
 
 
-def test_dpo_is_exact_where_moves_have_one_outcome():
+def test_dpo_is_exact_where_moves_have_one_outcome(monkeypatch):
     """All pairs of texts of a prompt, labelled by their probability: the KL-regularised optimum, nothing else."""
     task = TASKS["texts"]
     mdp = task.mdp
@@ -109,7 +109,10 @@ def test_dpo_is_exact_where_moves_have_one_outcome():
     chance = expit(np.concatenate([odds, -odds]))
     copies = 40  # preferences as counts: a pair is there in proportion to its probability
     often = np.round(chance * copies).astype(int)
-    judged = preferences.Pairs(half(np.repeat(first, often)), half(np.repeat(second, often)), np.ones((1, often.sum())))
+    order = np.random.default_rng(0).permutation(often.sum())
+    first, second = np.repeat(first, often)[order], np.repeat(second, often)[order]
+    judged = preferences.Pairs(half(first), half(second), np.ones((1, often.sum())))
+    monkeypatch.setattr(preferences, "PENALTIES", (1e-9,))
     policy = preferences.dpo(task, judged, noise)
     begun = np.eye(mdp.states)[np.flatnonzero(mdp.start)[0]]
     assert away(task, policy, begun) < 0.02
