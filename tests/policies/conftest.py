@@ -69,7 +69,7 @@ def config_of(kind: str, vocabulary: int) -> Any:
 KINDS = ("llama", "llama3", "qwen2", "qwen3", "gpt2")
 
 
-def save_policy(folder: Path, kind: str = "llama", **options: Any) -> Path:
+def _save_policy(folder: Path, kind: str = "llama", **options: Any) -> Path:
     """A policy folder of this kind."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -87,4 +87,10 @@ def save_policy(folder: Path, kind: str = "llama", **options: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def policy_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: save_policy(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
+    return {kind: _save_policy(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
+
+
+@pytest.fixture(name="save_policy")
+def _saving() -> Any:
+    """`_save_policy`, for tests that need a policy of their own."""
+    return _save_policy

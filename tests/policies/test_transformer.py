@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tacit.policies.contract import Responses, Rollout, Sampling, TrainablePolicy
+from tacit.policies.contract import Responses, Sampling, TrainablePolicy
+from tacit.policies.packing import pack
 from tacit.policies.transformer import TransformerPolicy
 
 KINDS = ("llama", "llama3", "qwen2", "qwen3", "gpt2")
@@ -76,10 +77,6 @@ def test_greedy_is_generate(policy: TransformerPolicy) -> None:
         assert rollout.tokens[row][rollout.mask[row]].tolist() == ids.tolist()
 
 
-def _rows(rollout: Rollout) -> list[list[int]]:
-    return [row[mask].tolist() for row, mask in zip(rollout.tokens, rollout.mask, strict=True)]
-
-
 def test_given_responses_end_and_keep_their_text(policy: TransformerPolicy) -> None:
     texts = [" in the park", "sleeps.", ""]
     responses = policy.responses(["Once", "Once", "The"], texts)
@@ -91,3 +88,141 @@ def test_given_responses_end_and_keep_their_text(policy: TransformerPolicy) -> N
     torch.testing.assert_close(
         policy.logprobs(responses).logprobs, stock_logprobs(policy, responses), atol=1e-4, rtol=0
     )
+
+
+def ragged(policy: TransformerPolicy, lengths: list[int]) -> Responses:
+    """Rows of these lengths; the first prompt has every other row, the next two share, the last stands alone."""
+    generator = torch.Generator().manual_seed(2)
+    rows = [torch.randint(3, 200, (length,), generator=generator).tolist() for length in lengths]
+    prompts = policy.encode(PROMPTS)
+    prompt_of = torch.tensor([0 if row % 2 else 1 + (row // 2) % 2 for row in range(len(lengths) - 1)] + [3])
+    tokens = torch.full((len(rows), max(lengths)), 77)
+    mask = torch.zeros(tokens.shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row)] = torch.tensor(row)
+        mask[number, : len(row)] = True
+    return Responses(prompts, prompt_of, tokens, mask)
+
+
+def test_ragged_rows_are_scored_as_they_are_alone(policy: TransformerPolicy) -> None:
+    responses = ragged(policy, [1, 30, 0, 7, 2, 2, 19, 1, 40, 5])
+    expected = stock_logprobs(policy, responses)
+    found = policy.logprobs(responses, entropy=True, hidden=True)
+    torch.testing.assert_close(found.logprobs, expected, atol=1e-4, rtol=0)
+    assert found.entropy is not None
+    assert found.hidden is not None
+    assert bool((found.entropy[responses.mask] > 0).all())
+    assert bool((found.entropy[~responses.mask] == 0).all())
+    head = policy.model.get_output_embeddings()
+    logits = torch.nn.functional.linear(found.hidden, head.weight, head.bias)
+    again = torch.log_softmax(logits, -1).gather(-1, responses.tokens[..., None]).squeeze(-1)
+    torch.testing.assert_close(again[responses.mask], expected[responses.mask], atol=1e-4, rtol=0)
+
+
+def test_every_shared_prompt_is_read_once(policy_folders: dict[str, Path]) -> None:
+    policy = TransformerPolicy.load(policy_folders["llama"], dtype="float32", device="cpu")
+    lengths = [1, 30, 0, 7, 2, 2, 19, 1, 40, 5]
+    responses = ragged(policy, lengths)
+    packed = pack(responses, torch.device("cpu"))
+    sizes = [len(prompt) for prompt in responses.prompts]
+    assert len(packed.ids) == sum(sizes) + sum(max(0, length - 1) for length in lengths)
+    assert sum(block.stop - block.start for block in packed.blocks) == len(packed.ids)
+
+
+def test_empty_responses(policy: TransformerPolicy) -> None:
+    found = policy.logprobs(Responses(policy.encode(["One"]), torch.tensor([0]), torch.zeros(1, 0, dtype=torch.int64),
+                                      torch.zeros(1, 0, dtype=torch.bool)))  # fmt: skip
+    assert found.logprobs.shape == (1, 0)
+    assert policy.rollout([], 2).texts == []
+
+
+def test_end_and_padding_never_swap(tmp_path: Path, save_policy) -> None:
+    """Where padding is the end token, the mask alone says what is real, and the end token is scored."""
+    policy = TransformerPolicy.load(save_policy(tmp_path, pad_is_eos=True), dtype="float32", device="cpu")
+    rollout = policy.rollout(PROMPTS, 16, Sampling(max_new_tokens=40, seed=2, temperature=1.5))
+    lengths = rollout.mask.sum(1)
+    for row, (length, ended) in enumerate(zip(lengths.tolist(), rollout.ended.tolist(), strict=True)):
+        real = rollout.tokens[row, :length].tolist()
+        assert (2 in real[:-1]) is False
+        assert (real[-1] == 2) == ended
+        assert rollout.mask[row, :length].all()
+        assert rollout.logprobs[row, length - 1] < 0
+    assert 0 < int(rollout.ended.sum()) < len(lengths)
+    torch.testing.assert_close(policy.logprobs(rollout, temperature=1.5).logprobs, rollout.logprobs, atol=1e-4, rtol=0)
+
+
+def test_prompts_that_nearly_fill_the_context_get_what_room_there_is(policy: TransformerPolicy) -> None:
+    long = policy.codec.decode([[40] * 60])[0]
+    rollout = policy.rollout([long, "One"], 2, Sampling(max_new_tokens=30, seed=1))
+    rooms = [min(30, 64 - len(prompt)) for prompt in rollout.prompts]
+    assert rooms[0] < 5
+    for row, length in enumerate(rollout.mask.sum(1).tolist()):
+        assert length <= rooms[row // 2]
+        assert bool(rollout.ended[row]) or length == rooms[row // 2]
+    torch.testing.assert_close(rollout.logprobs, stock_logprobs(policy, rollout), atol=1e-4, rtol=0)
+
+
+def test_adapters_train_and_merge_and_the_reference_stays(policy_folders: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    policy = TransformerPolicy.load(policy_folders["qwen2"], lora=2, dtype="float32", device="cpu")
+    plain = TransformerPolicy.load(policy_folders["qwen2"], dtype="float32", device="cpu")
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            assert parameter.requires_grad == ("lora" in name)
+            if "lora" in name:
+                parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
+    rollout = policy.rollout(PROMPTS, 3, Sampling(max_new_tokens=12))
+    torch.testing.assert_close(policy.logprobs(rollout).logprobs, rollout.logprobs, atol=1e-4, rtol=0)
+    expected = plain.logprobs(rollout).logprobs
+    reference = policy.reference()
+    torch.testing.assert_close(reference.logprobs(rollout).logprobs, expected, atol=1e-5, rtol=0)
+    assert float((rollout.logprobs - expected.detach()).abs().max()) > 0.1
+    assert reference.generate(PROMPTS, 1) == plain.generate(PROMPTS, 1)
+    policy.save(tmp_path / "merged")
+    merged = TransformerPolicy.load(tmp_path / "merged", dtype="float32", device="cpu")
+    torch.testing.assert_close(merged.logprobs(rollout).logprobs, rollout.logprobs, atol=1e-4, rtol=0)
+
+
+def test_the_reference_of_a_trained_policy_is_as_it_was_loaded(policy: TransformerPolicy) -> None:
+    rollout = policy.rollout(PROMPTS, 1, Sampling(max_new_tokens=8))
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.mul_(1.1)
+    assert float((policy.logprobs(rollout).logprobs.detach() - rollout.logprobs).abs().max()) > 1e-3
+    found = policy.reference().logprobs(rollout).logprobs
+    torch.testing.assert_close(found, rollout.logprobs, atol=1e-4, rtol=0)
+    assert not found.requires_grad
+
+
+def test_a_model_unlike_its_family_runs_through_its_own_pass(policy_folders: dict[str, Path]) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(policy_folders["llama"])
+    model.model.layers[1].mlp.register_forward_hook(lambda module, given, result: result)
+    plain = TransformerPolicy.load(policy_folders["llama"], dtype="float32", device="cpu")
+    assert plain.own_pass
+    model.model.norm.forward = lambda states: states * 2
+    changed = TransformerPolicy(model, plain.tokenizer)
+    assert not changed.own_pass
+    rollout = changed.rollout(PROMPTS, 2, Sampling(max_new_tokens=6))
+    torch.testing.assert_close(rollout.logprobs, stock_logprobs(changed, rollout), atol=1e-4, rtol=0)
+
+
+def test_bfloat16_samples_agree_with_its_training_pass(policy_folders: dict[str, Path]) -> None:
+    policy = TransformerPolicy.load(policy_folders["llama"], dtype="bfloat16", device="cpu")
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(0.15)  # weights of the size that models are made with
+    rollout = policy.rollout(PROMPTS, 8, Sampling(max_new_tokens=20))
+    difference = (policy.logprobs(rollout).logprobs.detach() - rollout.logprobs).abs()
+    assert float(difference.max()) < 0.02
+
+
+def test_stop_texts_may_span_tokens(policy: TransformerPolicy) -> None:
+    free = policy.rollout(PROMPTS, 16, Sampling(max_new_tokens=40, seed=9))
+    stop = next(text[3:5] for text in free.texts if len(text) > 8 and text[3:5].isascii() and text[3:5].strip())
+    stopped = policy.rollout(PROMPTS, 16, Sampling(max_new_tokens=40, seed=9, stop=(stop,)))
+    for before, after, ended in zip(free.texts, stopped.texts, stopped.ended.tolist(), strict=True):
+        assert after == before.split(stop)[0]
+        assert ended or stop not in before

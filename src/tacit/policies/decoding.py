@@ -51,7 +51,7 @@ class LeanDecoder:
         self.embedding = family.base.embed_tokens.weight.detach()
         self.layers = [self._prepared(layer) for layer in family.base.layers]
         head, bias = effective(family.head)
-        self.head = product(head.float() * family.base.norm.weight.detach().float(), bias, dtype)
+        self.head = product(_scaled(head, family.base.norm.weight.detach().float(), dtype), bias, dtype)
 
     def prefill(self, prompts: Sequence[Sequence[int]], n: int, length: int) -> Tensor:
         """Read the prompts, make n rows of each with room for `length` tokens; logits (P, V) float32 after them."""
@@ -69,7 +69,8 @@ class LeanDecoder:
         self.hidden_BL[:, :width].masked_fill_(real.repeat_interleave(n, 0), 0.0)
         self.caches = [self._room(count * n, width) for _ in self.layers]
         positions = (torch.arange(width) + (lengths - width)[:, None]).clamp_min(0).to(device)
-        turns = self._turns(positions)
+        self.turning = self._turning(width + length)
+        turns = self.turning[positions.flatten()]
         allowed = real[:, None, None, :] & torch.ones(width, width, dtype=torch.bool, device=device).tril()
         allowed = allowed | torch.eye(width, dtype=torch.bool, device=device)  # a row of padding sees itself: no NaN
         x = self.embedding[ids.to(device).flatten()].float()
@@ -94,7 +95,7 @@ class LeanDecoder:
         self.column += 1
         room = self.caches[0].shape[3]
         self.hidden_BL[:, place] = 0.0
-        turns = self._turns(self.offset_B[:, None] + place if self.ragged else self.offset_B[:1, None] + place)
+        turns = self.turning[self.offset_B + place] if self.ragged else self.turning[place : place + 1]
         mask = (self.hidden_BL if self.ragged else self.hidden_BL[:1])[:, None, None, :room].to(self.cache_dtype)
         if self.on_cpu and self.ragged:
             mask = mask.expand(rows, family.kv_heads, 1, room)
@@ -165,9 +166,9 @@ class LeanDecoder:
     def _logits(self, x: Tensor) -> Tensor:
         return self.head(self._normed(x)).float()
 
-    def _turns(self, positions: Tensor) -> Tensor:
-        """cos + i sin of each pair at positions (...), flat: (N, 1, D / 2) complex64."""
-        cos, sin = self.family.rotations(positions.flatten())
+    def _turning(self, places: int) -> Tensor:
+        """cos + i sin of each pair at the first positions, (places, 1, D / 2) complex64."""
+        cos, sin = self.family.rotations(torch.arange(places))
         half = self.family.head_dim // 2
         return torch.complex(cos[:, None, :half].contiguous(), sin[:, None, :half].contiguous())
 
@@ -185,17 +186,25 @@ class LeanDecoder:
             weights.append(weight)
             biases.append(bias)
         bias = torch.cat(biases)
-        qkv = product(torch.cat(weights).float() * before, bias if bool(bias.any()) else None, self.dtype)
+        qkv = product(_scaled(torch.cat(weights), before, self.dtype), bias if bool(bias.any()) else None, self.dtype)
         norms = [
             getattr(attention, name).weight.detach().float()[self.turned] if family.query_norm else None
             for name in ("q_norm", "k_norm")
         ]
-        gate, up = effective(mlp.gate_proj), effective(mlp.up_proj)
+        gate, up = (
+            (_scaled(weight, between, self.dtype), bias)
+            for weight, bias in (effective(mlp.gate_proj), effective(mlp.up_proj))
+        )
         return _Layer(
             qkv, product(*effective(attention.o_proj), self.dtype),
-            gated((gate[0].float() * between, gate[1]), (up[0].float() * between, up[1]), self.dtype),
+            gated(gate, up, self.dtype),
             product(*effective(mlp.down_proj), self.dtype), norms[0], norms[1],
         )  # fmt: skip
+
+
+def _scaled(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """weight * scale in float32, rounded to `dtype` in the same pass."""
+    return torch.mul(weight.float(), scale, out=torch.empty(weight.shape, dtype=dtype, device=weight.device))
 
 
 def product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:

@@ -22,7 +22,8 @@ from torch.nn import functional
 from tacit.policies.contract import Responses
 from tacit.policies.packing import Block, Packed, pack
 
-_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
+_CLASSES = tuple(f"{kind}For{head}" for kind in _KINDS for head in ("CausalLM", "SequenceClassification"))
 _SHORT = 256
 """Most keys of a row for which attention is two plain products on a processor."""
 _ROPES = ("default", "linear", "llama3", "yarn")
@@ -68,7 +69,7 @@ def family(model: Any) -> Family | None:
         return None
     rope = getattr(config, "rope_parameters", None) or {}
     windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-    if type(inner).__name__ == "MistralForCausalLM":
+    if type(inner).__name__.startswith("Mistral"):
         windows = getattr(config, "sliding_window", None) is not None
     dropout = float(getattr(config, "attention_dropout", 0.0) or 0.0)
     if rope.get("rope_type", "default") not in _ROPES or windows or dropout > 0:
@@ -113,8 +114,10 @@ def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tens
     Layers are called as modules, so that adapters and hooks work; under autocast their products are in `dtype`.
     """
     base = found.base
+    x: Tensor = base.embed_tokens(packed.ids)
+    if not len(x):
+        return x.float()
     cos, sin = (part[:, None] for part in found.rotations(packed.positions))
-    x = base.embed_tokens(packed.ids)
     attend = _Attention(found, packed, dtype)
     last = len(base.layers) - 1
     for number, layer in enumerate(base.layers):

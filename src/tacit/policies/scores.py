@@ -68,8 +68,8 @@ class _Scores(torch.autograd.Function):
             total_N[part] = torch.logsumexp(logits, 1)
             logprobs_N[part] = logits.gather(1, targets_N[part, None]).squeeze(1) - total_N[part]
             if entropy:
-                p = torch.exp(logits - total_N[part, None])
-                entropy_N[part] = total_N[part] - p.mul_(logits).sum(1)
+                logp = logits.sub_(total_N[part, None])
+                entropy_N[part] = -torch.exp(logp).mul_(logp).sum(1)
         ctx.save_for_backward(states, weight, bias_V, targets_N, total_N, entropy_N)
         ctx.temperature, ctx.types = temperature, (states_ND.dtype, weight_VD.dtype)
         ctx.set_materialize_grads(False)

@@ -75,6 +75,8 @@ class Codec:
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of responses, special tokens left out; a space at the beginning stays."""
+        if not rows:
+            return []
         anchor, lead = self._anchor
         texts = self.tokenizer.batch_decode(
             [[*anchor, *row] for row in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
