@@ -73,9 +73,11 @@ def test_the_discrepancy_is_that_of_the_formula() -> None:
 def test_memorised_answers_are_found() -> None:
     rng = np.random.default_rng(4)
     learnt, held = rng.normal(size=(300, 8)), rng.normal(size=(100, 8))
-    honest = memorisation(rng.normal(size=(200, 8)), held, learnt)
-    assert honest["share_nearer_ci"][0] <= 0.06
-    assert honest["copies"] == 0
+    honest = [memorisation(*(rng.normal(size=(n, 8)) for n in (200, 100, 300)), resamples=200) for _ in range(20)]
+    shares = [one["share_nearer"] for one in honest]
+    assert 0.04 < np.mean(shares) < 0.075  # .05, and each has a standard deviation of .025
+    assert sum(one["share_nearer_ci"][0] > 0.05 for one in honest) <= 3
+    assert all(one["copies"] == 0 for one in honest)
     copied = memorisation(np.concatenate([learnt[:60], rng.normal(size=(140, 8))]), held, learnt)
     assert copied["copies"] == 0.3
     assert copied["share_nearer_ci"][0] > 0.2

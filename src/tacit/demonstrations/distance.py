@@ -131,9 +131,11 @@ def memorisation(
     """
     ours, usual = _nearest(answers, learnt), _nearest(held_out, learnt)
     edge = float(np.quantile(usual, 0.95))
-    nearer = (ours > edge + 1e-9).astype(np.float64)
+    nearer = ours > edge + 1e-9
     rng = np.random.default_rng([seed, 13])
-    draws = nearer[rng.integers(len(nearer), size=(resamples, len(nearer)))].mean(1)
+    # Both samples are drawn anew: the edge is an estimate, too.
+    edges = np.quantile(usual[rng.integers(len(usual), size=(resamples, len(usual)))], 0.95, axis=1)
+    draws = (ours[rng.integers(len(ours), size=(resamples, len(ours)))] > edges[:, None] + 1e-9).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return {
         "nearest": float(ours.mean()),
