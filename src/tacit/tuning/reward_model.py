@@ -37,6 +37,8 @@ from tacit.models.checkpoint import (
     read_settings,
     right_padded,
 )
+from tacit.policies import lean
+from tacit.policies.packing import pack
 from tacit.policies.scores import token_scores
 from tacit.rewards.chat import TextRule, default_rule
 from tacit.rewards.examples import Examples, collect
@@ -44,7 +46,7 @@ from tacit.rewards.generative import Regulariser, regularised, regulariser
 from tacit.rewards.language_model import LanguageModelReward
 from tacit.rewards.objectives import Objective, Targets, objective_for
 from tacit.rewards.scoring import responses
-from tacit.tuning.data import chunks, rows_between
+from tacit.tuning.data import as_responses, chunks, rows_between
 from tacit.tuning.loop import Loss, State, Step
 from tacit.tuning.processes import Processes
 
@@ -104,6 +106,8 @@ class RewardTuning:
         self.data = _Encoded.of(records, self, source)
         self.objective = _objective(self.data.examples, options)
         self.model = _classifier(folder, self.tokenizer, self.device)
+        family = lean.family(self.model)
+        self.family = family if family is not None and lean.agrees(family, self.model) else None
         self.text_head = _text_head(folder, self.device) if options.regulariser != "none" else None
         self.held_out = None if held_out is None else _Encoded.of(list(held_out), self, source)
         self.total = max(1, round(len(self.data.examples) * options.epochs))
@@ -215,6 +219,44 @@ class RewardTuning:
 
     def _scored(self, data: _Encoded, places: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Scores (u,) of texts and, for the regulariser, log pi of their completions (u,)."""
+        return self._padded(data, places) if self.family is None else self._packed(self.family, data, places)
+
+    def _packed(self, family: lean.Family, data: _Encoded, places: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Without padding, and with what the texts of an example share computed once."""
+        ids = [data.ids[i] for i in places]
+        leads = [min(data.leads[i], len(data.ids[i]) - data.answers[i]) for i in places]
+        # The state before a token that follows a text is the state of the text's last token.
+        rows = as_responses(
+            [row[:lead] for row, lead in zip(ids, leads, strict=True)],
+            [[*row[lead:], 0] for row, lead in zip(ids, leads, strict=True)],
+            self.device,
+        )
+        packed = pack(rows, torch.device(self.device))
+        ends = rows.mask.sum(1)[packed.rows] - 1
+        with self._arithmetic():
+            states = lean.predicting_states(family, packed, self._dtype)
+            final = packed.times == ends
+            found = self.model.score(states[final])[:, 0].float()
+        scores = torch.zeros(len(ids), device=self.device).index_put((packed.rows[final],), found)
+        if self.text_head is None:
+            return scores, None
+        answers = torch.tensor([data.answers[i] for i in places], device=self.device)[packed.rows]
+        said = (packed.times < ends) & (packed.times >= ends - answers)
+        logprobs, _ = token_scores(
+            states[said], self.text_head.weight, rows.tokens[packed.rows[said], packed.times[said]],
+            bias_V=self.text_head.bias, dtype=self._dtype,
+        )  # fmt: skip
+        return scores, torch.zeros(len(ids), device=self.device).index_add(0, packed.rows[said], logprobs)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
+
+    def _arithmetic(self) -> Any:
+        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self._dtype is torch.bfloat16)
+
+    def _padded(self, data: _Encoded, places: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """By the model's own pass, rows of like length together."""
         lengths = [len(data.ids[i]) for i in places]
         scores = torch.zeros(len(places), device=self.device)
         logprobs = torch.zeros(len(places), device=self.device)
@@ -222,7 +264,7 @@ class RewardTuning:
             ids = [data.ids[places[row]] for row in rows]
             ids_BT, real_BT = (torch.from_numpy(x).to(self.device) for x in right_padded(ids, 0))
             where = torch.from_numpy(rows).to(self.device)
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
+            with self._arithmetic():
                 states = self.model.base_model(
                     input_ids=ids_BT, attention_mask=real_BT.long(), use_cache=False
                 ).last_hidden_state
@@ -238,13 +280,12 @@ class RewardTuning:
         """log pi(y | x) of each row's completion, (B,), without the logits ever lying whole in memory."""
         assert self.text_head is not None
         wanted = completion_BT[:, 1:]
-        dtype = torch.bfloat16 if self.options.dtype == "bfloat16" else torch.float32
         found, _ = token_scores(
             states_BTD[:, :-1][wanted],
             self.text_head.weight,
             ids_BT[:, 1:][wanted],
             bias_V=self.text_head.bias,
-            dtype=dtype,
+            dtype=self._dtype,
         )
         rows = wanted.nonzero()[:, 0]
         return torch.zeros(len(ids_BT), device=self.device).index_add(0, rows, found)
@@ -264,7 +305,9 @@ class _Encoded:
     examples: Examples
     ids: list[list[int]]
     answers: list[int]
-    """How many of a text's last tokens belong to its completion (and to what closes it)."""
+    """How many of a text's last tokens belong to its completion (and to what closes it); 0 where nobody asks."""
+    leads: list[int]
+    """How many of a text's first tokens the other texts of its examples share, at least 1."""
 
     @classmethod
     def of(cls, records: list[Record], method: RewardTuning, source: str) -> _Encoded:
@@ -281,7 +324,18 @@ class _Encoded:
         if method.options.regulariser != "none":
             bare = method.rule.token_ids(method.tokenizer, [p for p, _ in pairs], [""] * len(pairs))
             answers = [max(1, len(row) - _shared(row, start)) for row, start in zip(ids, bare, strict=True)]
-        return cls(examples, ids, answers)
+        return cls(examples, ids, answers, _leads(examples, ids))
+
+
+def _leads(examples: Examples, ids: list[list[int]]) -> list[int]:
+    leads = [len(row) for row in ids]
+    for places in examples.rows.tolist():
+        held = [place for place in places if place >= 0]
+        for place in held[1:]:
+            common = _shared(ids[held[0]], ids[place])
+            for one in held:
+                leads[one] = min(leads[one], common)
+    return [max(1, lead) for lead in leads]
 
 
 def _shared(row: list[int], start: list[int]) -> int:
