@@ -387,6 +387,8 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         sft, reward, dpo, rejection, reinforce, remax, rloo, grpo or ppo; from demonstrations alone spin, adversarial
         or iq.
     """
+    from functools import partial
+
     from tacit.demonstrations import run as imitation
     from tacit.rewards.controls import RandomReward
     from tacit.tuning.processes import Processes
@@ -408,7 +410,8 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         job = imitation.DemonstrationJob(method, *about, processes, options.cache)
         result = imitation.tune(job, resume=options.resume)
     else:
-        result = run(Job(method, *about, processes), resume=options.resume)
+        kept = partial(options.keep, options.out / "config.yaml", method=method)
+        result = run(Job(method, *about, processes, begun=kept), resume=options.resume)
     if processes.main:
         options.keep(options.out / "config.yaml", method=method)
         terminal.write_result(options.out / "result.json", result)

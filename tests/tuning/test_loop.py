@@ -273,9 +273,8 @@ def test_kill_9_and_resume(policy_folder: Path, tmp_path: Path) -> None:
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert not (tmp_path / "cut" / "policy").exists()
-    subprocess.run(
-        command(policy_folder, tmp_path / "cut", "--resume"), check=True, env=environment(), capture_output=True
-    )
+    again = [sys.executable, "-m", "tacit", "tune", "--config", str(tmp_path / "cut" / "config.yaml"), "--resume"]
+    subprocess.run(again, check=True, env=environment(), capture_output=True)
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
     weights = [(tmp_path / run / "policy" / "model.safetensors").read_bytes() for run in ("cut", "whole")]
     assert weights[0] == weights[1]

@@ -22,6 +22,7 @@ from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.hindsight import HindsightTuning
+from tacit.tuning.journal import METRICS
 from tacit.tuning.loop import LoopOptions, Method, train
 from tacit.tuning.losses import PreferenceOptions
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -117,6 +118,8 @@ class Job:
     """Opens the reward, where one was given."""
     eval_data: str | None = None
     processes: Processes = field(default_factory=Processes)
+    begun: Callable[[], None] | None = field(default=None, kw_only=True)
+    """Called once everything is open and right: a good moment to write down what was asked for."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -160,6 +163,10 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
     method = build(job)
     if not resume and job.processes.main:
         shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
+    if job.begun is not None and job.processes.main:
+        job.out.mkdir(parents=True, exist_ok=True)
+        (job.out / METRICS).touch()
+        job.begun()
     job.processes.wait()
     quiet = ("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device")
     settings = {k: v for k, v in job.options.items() if k not in quiet and v is not None}
