@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import tacit
-from tacit.audit.invariance import invariance, uncached
+from tacit.audit.invariance import asks_others, invariance, uncached
 from tacit.evidence import Evidence
+from tacit.rewards.combination import Part, WeightedSum
 
 ROWS = [
     {"prompt": f"question {i % 40}", "chosen": f"thank you {i}, gladly", "rejected": f"NO, NOT {i}!"}
@@ -76,3 +77,7 @@ def test_a_reward_that_asks_others_is_not_asked_again(study_of: Any) -> None:
     reward: Any = Batch("nothing")
     reward.usage = {"calls": 1}
     assert "paid for" in invariance(study_of(ROWS, reward)).absent
+    # Nor is one that is a part of another.
+    whole = WeightedSum((Part(reward, 1.0), Part(Batch("nothing"), 1.0)), name="sum")
+    assert asks_others(whole)
+    assert not asks_others(WeightedSum((Part(Batch("nothing"), 1.0),), name="sum"))

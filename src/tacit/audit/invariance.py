@@ -31,7 +31,7 @@ _LONG = 40
 def invariance(study: Study) -> Section:
     """Results of `check_reward`, and the largest change of a score over batch size, order, neighbours, padding and
     precision, with the comparisons that a change as large could turn."""
-    if hasattr(study.core, "usage"):
+    if asks_others(study.reward):
         why = "this reward asks others for its opinion, and every check would be paid for: use check_reward yourself."
         return Section.missing("invariance", _TITLE, why)
     reward = uncached(study.reward)
@@ -51,6 +51,20 @@ def invariance(study: Study) -> Section:
         (Table(_shown(checks), "The contract of a reward"), Table(rows, "Largest change of a score")),
         tuple(_findings(checks, rows)),
     )
+
+
+def asks_others(reward: Any, depth: int = 8) -> bool:
+    """Whether a reward, or one that it is made of, asks somebody who may want to be paid (it counts its `usage`)."""
+    if hasattr(reward, "usage"):
+        return True
+    inside = [one for value in getattr(reward, "__dict__", {}).values() for one in _several(value)]
+    return depth > 0 and any(
+        asks_others(one, depth - 1) for one in inside if hasattr(one, "score") or hasattr(one, "reward")
+    )
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def uncached(reward: Reward) -> Reward:
