@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.hindsight import HindsightTuning
+from tacit.tuning.job import DEFAULTS, METHODS, RULES, TAKES, Job
 from tacit.tuning.journal import METRICS
 from tacit.tuning.loop import LoopOptions, Method, train
 from tacit.tuning.losses import PreferenceOptions
@@ -35,120 +35,13 @@ from tacit.tuning.preference import (
     extremes,
     pairs_of,
 )
-from tacit.tuning.processes import Processes
 from tacit.tuning.rejection import RankTuning, Rejection, rso_pairing
 from tacit.tuning.reward_model import RewardTuning, RewardTuningOptions
 from tacit.tuning.sampling import Bonus, Sampler, SamplingOptions
 from tacit.tuning.sparse import CountBonus, Curriculum, NoveltyBonus, ReverseCurriculum
 from tacit.tuning.supervised import Demonstrations, SupervisedTuning, demonstrations_of, encode
 
-GRADIENTS = ("reinforce", "remax", "rloo", "grpo", "ppo")
-RULES = ("raft", "raft++", "reinforce-rej", "rso", "rrhf", "hindsight")
-METHODS = ("sft", "reward", "dpo", "rejection", *GRADIENTS)
-
-_LOOP = tuple(f.name for f in fields(LoopOptions))
-_DATA = (
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "num_train_epochs",
-    "max_steps",
-    "dtype",
-    "device",
-)
-_POLICY = ("lora", "eval_prompts", "stop_at_peak", "gold")
-_SAMPLING = tuple(f.name for f in fields(SamplingOptions) if f.name not in ("prompts_per_round", "batch"))
-_SPARSE = ("curriculum", "success", "reverse_curriculum", "bonus", "bonus_weight", "bonus_encoder", "demonstrations")
-_EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
-_GRADIENT = (
-    *("beta", "kl_estimator", "kl_in", "average", "epsilon", "epsilon_high", "num_iterations", "num_mini_batches"),
-    *("mask_truncated_completions", "measure_kl", "demonstration_weight"),
-)
-_CREDIT = ("credit", "credit_share", "credit_stride", "discount", "whiten")
-_OWN: dict[str, tuple[str, ...]] = {"reinforce": ("baseline",), "grpo": ("scale_rewards",), "ppo": ("trace", "vf_coef", "cliprange_value")}  # noqa: E501  # fmt: skip
-_PAIRS = ("loss_type", "beta", "label_smoothing", "gamma", "sft_weight")
-
-TAKES: dict[str, tuple[str, ...]] = {
-    "sft": (*_LOOP, *_DATA, *_POLICY, *_EVAL, "max_length", "average"),
-    "reward": (
-        *(*_LOOP, *_DATA, "max_length", "objective", "center_rewards_coefficient"),
-        *("regulariser", "regulariser_weight", "regulariser_beta"),
-    ),
-    "dpo": (
-        *(*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_PAIRS, *_SPARSE[:2], "max_length", "online", "prompts_per_round"),
-        *("desirable_weight", "undesirable_weight"),
-    ),
-    "rejection": (
-        *(*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, "rule", "threshold", "instructions"),
-        *("loss_type", "label_smoothing", "sft_weight"),
-    ),
-    **{
-        name: (*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, *_CREDIT, *_OWN.get(name, ()))
-        for name in GRADIENTS
-    },
-}
-"""The options of each method."""
-
-_ONLINE = {"learning_rate": 1e-6, "per_device_train_batch_size": 64, "lr_scheduler_type": "constant"}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "sft": {"learning_rate": 2e-5},
-    "reward": {"learning_rate": 1e-5, "per_device_train_batch_size": 16},
-    "dpo": {"learning_rate": 1e-6, "per_device_train_batch_size": 16},
-    "rejection": _ONLINE,
-    "reinforce": {**_ONLINE, "beta": 0.05},
-    "remax": {**_ONLINE, "beta": 0.05},
-    "rloo": {**_ONLINE, "beta": 0.05},
-    "grpo": _ONLINE,
-    "ppo": {**_ONLINE, "beta": 0.05, "num_iterations": 4, "whiten": True, "num_generations": 1},
-}
-"""Where a method departs from the defaults of the options' own classes."""
-
-
-@dataclass
-class Job:
-    """What a run is made of."""
-
-    method: str
-    policy: str
-    data: str
-    out: Path
-    options: dict[str, Any]
-    read: Callable[[str], Evidence]
-    """Evidence in a file, folder or hub dataset."""
-    reward: Callable[[], Reward] | None = None
-    """Opens the reward, where one was given."""
-    eval_data: str | None = None
-    processes: Processes = field(default_factory=Processes)
-    begun: Callable[[], None] | None = field(default=None, kw_only=True)
-    """Called once everything is open and right: a good moment to write down what was asked for."""
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(METHODS)}")
-        takes = TAKES[self.method]
-        if unknown := sorted(self.options.keys() - set(takes)):
-            flags = ", ".join(sorted(set(takes)))
-            raise TacitError(f"`tacit tune {self.method}` takes no --{unknown[0]}. It takes: {flags}")
-        self.options = {**DEFAULTS[self.method], **self.options}
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An option, or its default."""
-        value = self.options.get(name)
-        return default if value is None else value
-
-    def pick(self, kind: Any, **more: Any) -> Any:
-        """An options class, filled with the options that bear its fields' names."""
-        names = {f.name for f in fields(kind)}
-        return kind(**{k: v for k, v in self.options.items() if k in names and v is not None} | more)
-
-    @property
-    def micro(self) -> int:
-        """Rows of one forward pass."""
-        return int(self.get("per_device_train_batch_size", 8))
-
-    @property
-    def batch(self) -> int:
-        """Rows of an optimiser step, over all processes."""
-        return self.micro * int(self.get("gradient_accumulation_steps", 1)) * self.processes.world
+__all__ = ["DEFAULTS", "METHODS", "TAKES", "Job", "build", "peak_of", "tune"]
 
 
 def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
