@@ -44,7 +44,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,
-        )  # fmt: skip
+        )
     ).save_pretrained(folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""Speed of sampling: `TransformerPolicy.rollout` beside transformers' own `generate`, on the same weights and prompts."""
+"""Speed of sampling: `TransformerPolicy.rollout` beside transformers' own `generate`, on equal weights and prompts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from tacit.errors import MissingExtra, TacitError, extra_installed
 
 SIZES = {
-    1: {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab": 1024},
-    15: {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 7, "num_attention_heads": 6, "vocab": 4096},
-    60: {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 11, "num_attention_heads": 10, "vocab": 8192},
-}  # fmt: skip
-"""Models by millions of weights."""
+    1: (128, 352, 4, 4, 1024),
+    15: (384, 1024, 7, 6, 4096),
+    60: (640, 1728, 11, 10, 8192),
+}
+"""Models by millions of weights: hidden size, inner size, layers, heads, vocabulary."""
 
 
 def run(
@@ -29,9 +29,10 @@ def run(
     """Sample `n` responses of exactly `tokens` tokens to each of `prompts` random prompts, on each side in turn.
 
     Sides: transformers' generate (float32, as it loads), ours in float32, ours in bfloat16 where the device has it.
-    Rows hold medians of seconds, `times_faster` (median of the ratios within a round), the share of the device's matrix
-    products in the same precision, and the largest difference between the log-probabilities sampled and those of the
-    training pass. Raises `MissingExtra` without transformers.
+    Rows hold medians of seconds and of processor seconds (with one thread they compare the sides on a machine that does
+    other work as well), `times_faster` (median of the ratios within a round), the share of the device's matrix products
+    in the same precision, and the largest difference between the log-probabilities sampled and those of the training
+    pass. Raises `MissingExtra` without transformers.
     """
     if not extra_installed("transformers"):
         raise MissingExtra("hf", "`bench rollout`")
@@ -87,11 +88,13 @@ def _compare(
         sides["tacit"] = lambda: ours(fast)
     rollouts = {name: side() for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    busy: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             side()
             seconds[name].append(time.perf_counter() - start)
+            busy[name].append(time.process_time() - worked)
     work = _multiply_adds(policy.model) * prompts * n * (tokens - 1)
     rows = []
     for name, times in seconds.items():
@@ -100,6 +103,7 @@ def _compare(
         exact = fast if name == "tacit" else policy
         row = {
             "weights": f"{size}M", "side": name, "seconds": round(middle, 3),
+            "processor_seconds": round(statistics.median(busy[name]), 3),
             "tokens_per_second": round(prompts * n * tokens / middle),
             "times_faster": round(statistics.median(ratios), 2),
             "share_of_products": round(work / middle / limits[exact.dtype], 3),
@@ -120,12 +124,12 @@ def bench_policy(size: int, dtype: str, context: int) -> Any:
 
     from tacit.policies.transformer import TransformerPolicy
 
-    shape = dict(SIZES[size])
-    vocabulary = shape.pop("vocab")
+    hidden, inner, layers, heads, vocabulary = SIZES[size]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=vocabulary, max_position_embeddings=max(512, context), tie_word_embeddings=True, bos_token_id=1,
-        eos_token_id=2, pad_token_id=0, **shape,
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, max_position_embeddings=max(512, context), tie_word_embeddings=True, bos_token_id=1,
+        eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {str(number): number for number in range(3, vocabulary)}
     tokenizer = PreTrainedTokenizerFast(
