@@ -322,11 +322,13 @@ def _tuning_reading(spoken: Mapping[str, Any]) -> str:
     gains = {name: row["gain"] for name, row in rows.items()}
     low, high = rows["learnt"]["gain_ci"]
     text = f"Tuning with the learnt reward changes the true reward by {gains['learnt']:+.2f} standard deviations "
-    text += f"({low:+.2f} to {high:+.2f}), tuning with random numbers by {gains['random']:+.2f}. "
+    text += f"({low:+.2f} to {high:+.2f}), where the learnt reward promised "
+    text += f"{rows['learnt']['learnt'] - rows['untuned']['learnt']:+.2f}; tuning with random numbers by "
+    text += f"{gains['random']:+.2f}. "
     more = rows["learnt"]["words"] / rows["untuned"]["words"] - 1
     if more > 0.1:
         text += f"Replies grow by {more:.0%}: people liked length, the reward learnt it, and tuning spends it. "
-    return text + "Tuning stops at a KL budget, before the learnt reward and the truth part company."
+    return text + "Tuning stops at a KL budget: the further it goes, the less of the promise is kept."
 
 
 def _lesson(judges: Mapping[str, Mapping[str, Any]]) -> str:
