@@ -258,7 +258,7 @@ class _WithoutAdapter(TransformerPolicy):
 def _with_lora(model: Any, lora: int | dict[str, Any]) -> Any:
     """The model with low-rank adapters."""
     if not extra_installed("peft"):
-        raise MissingExtra("tune", "low-rank adapters")
+        raise MissingExtra("lora", "low-rank adapters")
     from peft import LoraConfig, get_peft_model
 
     options: dict[str, Any] = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
