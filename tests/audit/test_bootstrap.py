@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tacit.audit.bootstrap import Clusters, interval, ratio, tail
+from tacit.audit.bootstrap import Clusters, interval, ratio, share_interval, tail
 
 
 def test_sums_are_the_weights_times_the_statistics():
@@ -160,3 +160,19 @@ def test_intervals_that_ignore_clusters_do_not_cover():
 @pytest.mark.parametrize("kind", KINDS)
 def test_intervals_cover_95_in_100(kind):
     assert 0.93 <= coverage(kind, 2000, 100) <= 0.97
+
+
+def test_a_table_of_one_cluster_is_left_out_where_others_vary():
+    both = Clusters.of([0, 1, 2, 2], [5, 5, 5, 5])
+    assert both.varied().smallest == 3
+    assert both.varied().factors.tolist() == [[0, 1, 2, 2]]
+    alone = Clusters.of([5, 5])
+    assert alone.varied() is alone
+
+
+def test_a_share_without_a_miss_is_not_sure():
+    # Clopper and Pearson: five of five gives .025^(1/5) = .478.
+    assert share_interval(1.0, np.ones(100), 5) == pytest.approx([0.4782, 1.0], abs=1e-4)
+    assert share_interval(0.0, np.zeros(100), 5) == pytest.approx([0.0, 0.5218], abs=1e-4)
+    assert share_interval(0.5, np.full(100, 0.5), 5) == [0.5, 0.5]
+    assert share_interval(1.0, np.ones(1), 5) is None

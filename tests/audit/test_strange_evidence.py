@@ -169,3 +169,18 @@ def test_nothing_is_said_of_order_where_there_is_none(tacit: Any, rewards: Path,
     assert "no order is right or wrong" in sections["controls"]["absent"]
     said = {f["key"] for f in done.json["audit"]["verdict"]}
     assert not said & {"no_better_than_chance", "over_confident", "beaten_by_random", "accuracy"}
+
+
+def test_one_annotator_leaves_the_intervals_of_prompts(tacit: Any, rewards: Path) -> None:
+    one = audited(tacit, rewards / "members", EVIDENCE["one annotator"]).json
+    none = audited(tacit, rewards / "members", votes(120)).json
+    assert one["n_annotators"] == 1
+    assert one["accuracy_ci"] == none["accuracy_ci"]
+    assert one["audit"]["sections"]["right"]["accuracy_ci"] is not None
+
+
+def test_a_domain_may_be_one_person(tacit: Any, rewards: Path) -> None:
+    rows = [{**row, "annotator": "ab"[i % 2]} for i, row in enumerate(votes(200))]
+    done = audited(tacit, rewards / "members", rows)
+    cells = done.json["audit"]["sections"]["domains"]["matrix"]
+    assert all(cell["accuracy_ci"] for cell in cells)

@@ -171,8 +171,9 @@ def pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:
 
 
 def people(person: Index) -> Index | None:
-    """The people as a factor, or None where every row is a person of its own and so tells nothing."""
-    return person if len(np.unique(person)) < len(person) else None
+    """The people as a factor, or None where every row is a person of its own and so tells nothing, and where one person
+    made all rows: intervals then speak of that person alone."""
+    return person if 1 < len(np.unique(person)) < len(person) else None
 
 
 def _number(value: Any) -> float:

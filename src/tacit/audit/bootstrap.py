@@ -60,6 +60,12 @@ class Clusters:
         """The clusters of some rows."""
         return Clusters(self.factors[:, keep], self.tables)
 
+    def varied(self) -> Clusters:
+        """Without the tables that hold one cluster alone, where others hold more: what is said is said of that one."""
+        names = self._by_table()
+        kept = [f for f, t in enumerate(self.tables) if len(np.unique(names[t][names[t] >= 0])) > 1]
+        return Clusters(self.factors[kept], tuple(self.tables[f] for f in kept)) if kept else self
+
     def _by_table(self) -> dict[int, Index]:
         return {
             table: np.concatenate([f for f, t in zip(self.factors, self.tables, strict=True) if t == table])

@@ -140,7 +140,7 @@ def _matrix(study: Study, names: list[str], domain: Index) -> tuple[list[dict[st
     shown: list[dict[str, Any]] = [{"fitted on": label} for label in labels]
     for j, there in enumerate(names):
         own = np.flatnonzero(domain[keep] == j)
-        clusters = study.clusters.take(keep[own])
+        clusters = study.clusters.take(keep[own]).varied()  # a domain may be one person
         both = np.concatenate([rows[:, own], rows[:, own] - rows[j, own]])  # accuracy, and gain over the diagonal
         mean, draws = clusters.means(both.T, weight[own], study.resamples, study.rng(61))
         for i, label in enumerate(labels):

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tacit.audit import calibration, ranking
-from tacit.audit.arrays import Items, Pairs, item_means, read_pairs, read_values
+from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, people, read_pairs, read_values
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio, share_interval
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
@@ -40,7 +40,7 @@ from tacit.rewards.contract import Detailed, Reward
 PAIR_LIMIT = 200_000
 """Rated pairs looked at: a random sample of this size stands for more."""
 
-_PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
+_PROMPT, _ITEM = 0, 2
 _SHARES = ("accuracy", "accuracy_decided", "length_accuracy", "order_consistency")
 """Shares of right and wrong, whose intervals do not vanish where all are right."""
 
@@ -97,7 +97,7 @@ def _comparisons(
     scores = items.score(reward)
     lengths, prompt_of = np.array(items.lengths, dtype=np.float64), np.array(items.prompt_of, dtype=np.intp)
     delta = pairs.forecast(reward, scores)
-    clusters = _pair_clusters(pairs, prompt_of)
+    clusters = pair_clusters(pairs, prompt_of)
     decided = pairs.tie == 0
     rightly, consistent, against = order(pairs, delta)
     fold_cluster = np.minimum(pairs.a, pairs.b) if items.promptless else prompt_of[pairs.a]
@@ -130,20 +130,6 @@ def _comparisons(
     }
 
 
-def _pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:
-    """Prompts (both, where they differ) or, without prompts, both items; and people where any is named."""
-    if pairs.items.promptless:
-        factors, tables = [pairs.a, pairs.b], [_ITEM, _ITEM]
-    else:
-        first, second = prompt_of[pairs.a], prompt_of[pairs.b]
-        factors, tables = [first], [_PROMPT]
-        if (first != second).any():
-            factors, tables = [first, np.where(first == second, -1, second)], [_PROMPT, _PROMPT]
-    if _people(pairs.annotator) is not None:
-        factors, tables = [*factors, pairs.annotator], [*tables, _ANNOTATOR]
-    return Clusters.of(*factors, tables=tables)
-
-
 def _outcomes(
     reward: Reward, evidence: Iterable[Record], source: str, resamples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
@@ -160,8 +146,8 @@ def _outcomes(
         )
     scores = items.score(reward)
     delta, length = scores[item], np.array(items.lengths, dtype=np.float64)[item]
-    people = _people(rows.annotator)
-    clusters = Clusters.of(prompt) if people is None else Clusters.of(prompt, people)
+    person = people(rows.annotator)
+    clusters = Clusters.of(prompt) if person is None else Clusters.of(prompt, person)
     scaled = calibration.cross_fitted(delta, y, prompt, rng)
     within: dict[str, Any] = {}
     for key, values in (("accuracy", delta), ("length_accuracy", length)):
@@ -328,13 +314,8 @@ def _counts(items: Items, n: int, person: Index) -> dict[str, Any]:
         "n_test": n,
         "n_items": len(items.prompts),
         "n_prompts": 0 if items.promptless else len(set(items.prompt_of)),
-        "n_annotators": None if _people(person) is None else len(np.unique(person)),
+        "n_annotators": named if (named := len(np.unique(person))) < len(person) else None,
     }
-
-
-def _people(person: Index) -> Index | None:
-    """The people as a factor, or None where every row is a person of its own and so tells nothing."""
-    return person if len(np.unique(person)) < len(person) else None
 
 
 def _ci(draws: Array, clusters: Clusters) -> list[float] | None:
