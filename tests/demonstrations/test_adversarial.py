@@ -54,6 +54,20 @@ def test_the_gradient_penalty_of_a_linear_head_is_its_ridge() -> None:
     assert hidden.learn(answers)["discriminator/accuracy"] > 0.6
 
 
+def test_a_demonstration_that_weighs_double_counts_twice() -> None:
+    rng = np.random.default_rng(3)
+    demos, answers = rng.normal(size=(40, 2)) + 1, rng.normal(size=(60, 2))
+    again = np.concatenate([demos, demos[:10]])
+    plain, weighed = (DiscriminatorOptions(passes=200) for _ in range(2))
+    twice = Discriminator(again, answers, plain)
+    weights = Discriminator(demos, answers, weighed, [2.0] * 10 + [1.0] * 30)
+    weights.standardise = twice.standardise  # means over other rows would differ
+    weights.demonstrations = twice.standardise(weights.raw)
+    twice.learn(answers)
+    weights.learn(answers)
+    assert torch.allclose(twice.head["linear"], weights.head["linear"], atol=2e-3)
+
+
 def test_answers_of_earlier_rounds_are_seen_again() -> None:
     rng = np.random.default_rng(2)
     demos, first = rng.normal(size=(50, 2)), rng.normal(size=(30, 2))
@@ -158,7 +172,11 @@ def test_it_stops_where_nothing_can_be_told_apart(base_folder: Path, tmp_path: P
     method = Adversarial(policy, adversary, sampler, method.options, 30)
     train(method, tmp_path, LoopOptions(learning_rate=1e-6, num_samples=0))
     assert method.same
-    assert method.rounds < 30
+    ended = method.rounds
+    assert ended < 30
+    again = Adversarial(policy, adversary, sampler, method.options, 30)
+    again.restore(method.state())
+    assert again.steps == ended  # a run that had ended does not go on
 
 
 def test_a_policy_that_says_one_thing_has_collapsed(base_folder: Path) -> None:

@@ -77,7 +77,7 @@ class Adversary:
     ) -> None:  # fmt: skip
         self.options, self.processes = options, processes
         self.store = FeatureStore(encoder, cache)
-        prompts, said, _ = demos.grouped()
+        prompts, said, weights = demos.grouped()
         if len(prompts) < 4:
             raise EvidenceError(
                 f"{len(prompts)} prompts are too few to learn on some and be tested on others",
@@ -90,6 +90,7 @@ class Adversary:
         self.seen = [(prompts[i], said[i]) for i in sorted(order[count:])]
         self.prompts = [prompt for prompt, _ in self.seen]
         self.rows = [(prompt, one) for prompt, every in self.seen for one in every]
+        self.weights = [weight for i in sorted(order[count:]) for weight in weights[i]]
         self.distinct = len({completion_text(c) for _, c in self.rows}) / len(self.rows)
         kind = InducedPrefixReward if options.per_token else InducedReward
         empty = {"linear": torch.zeros(1, encoder.dim), "bias": torch.zeros(1)}
@@ -140,7 +141,7 @@ class Adversary:
     def tell(self, answers: Sequence[str]) -> Told:
         """How well a fresh discriminator, fitted on recent answers, tells answers to the held-out prompts apart."""
         ours = self.features(self.recent)
-        judge = Discriminator(self.features(self.rows), ours, self._judging())
+        judge = Discriminator(self.features(self.rows), ours, self._judging(), self.weights)
         judge.learn(ours)
         head = InducedReward(self.reward.encoder, judge.parameters(), cache=self.reward.cache)
         said = [(number, prompt, one) for number, (prompt, every) in enumerate(self.held_out) for one in every]
@@ -187,7 +188,7 @@ class Adversary:
         sides = [side for side in (self.first, self.history) if side]
         rows = [side[i] for side in sides for i in rng.permutation(np.arange(count) % len(side)).tolist()]
         answers = self.features(rows)
-        judge = Discriminator(self.features(self.rows), answers, self._judging())
+        judge = Discriminator(self.features(self.rows), answers, self._judging(), self.weights)
         judge.learn(answers)
         reward = type(mine)(
             mine.encoder, judge.parameters(), mine.divergence, mine.alpha, mine.kind, mine.clip, name=name,
@@ -209,7 +210,8 @@ class Adversary:
 
     def _ready(self, answers: np.ndarray) -> Discriminator:
         if self.discriminator is None:
-            self.discriminator = Discriminator(self.features(self.rows), answers, self.options.discriminator)
+            told = self.features(self.rows)
+            self.discriminator = Discriminator(told, answers, self.options.discriminator, self.weights)
         return self.discriminator
 
     def _judging(self) -> DiscriminatorOptions:
@@ -338,6 +340,7 @@ class Adversarial(PolicyGradient):
         """The policy gradient's, and the adversary's."""
         held, own = super().state(), self.adversary.state()
         values = {**own.values, "method_rounds": self.rounds, "checks": self.checks, "collapses": self.collapses}
+        values["failure"] = self.failure
         tensors = {f"adversary/{name}": value for name, value in own.tensors.items()}
         return State({**held.values, "adversary": values}, {**held.tensors, **tensors})
 
@@ -349,7 +352,9 @@ class Adversarial(PolicyGradient):
         values = state.values["adversary"]
         self.adversary.restore(State(values, own))
         self.rounds, self.checks = int(values["method_rounds"]), list(values["checks"])
-        self.collapses = int(values["collapses"])
+        self.collapses, self.failure = int(values["collapses"]), str(values["failure"])
+        if self.failure or self.same:  # it had ended
+            self.steps = self.rounds * self.options.num_iterations * self.options.num_mini_batches
 
     def _first(self) -> list[tuple[Prompt, str]]:
         """An answer of the initial policy to each prompt, for the check before anything is learnt."""

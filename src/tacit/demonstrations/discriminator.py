@@ -2,14 +2,16 @@
 
     L(h) = E_demo softplus(-h) / 2 + E_pi softplus(h) / 2 + penalty / 2 E |grad_x h|^2
 
-with the slope at points between a demonstration and an answer (Gulrajani et al. 2017 with the target 0 of Mescheder et
-al. 2018, arXiv 1801.04406): for a linear head that is a ridge. Both sides weigh the same, so that h = 0 where they are
-as likely. Features are standardised and fixed, so that a round of fitting is a few passes of L-BFGS over all of them,
-from where the last one ended: near the best response, and without a learning rate.
+with demonstrations by their weights, and the slope at points between a demonstration and an answer (Gulrajani et al.
+2017 with the target 0 of Mescheder et al. 2018, arXiv 1801.04406): for a linear head that is a ridge. Both sides weigh
+the same, so that h = 0 where they are as likely. Features are standardised and fixed, so that a round of fitting is a
+few passes of L-BFGS over all of them, from where the last one ended: near the best response, and without a learning
+rate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +44,19 @@ class DiscriminatorOptions:
 class Discriminator:
     """Demonstrations (m, d) against answers that come round by round."""
 
-    def __init__(self, demonstrations: np.ndarray, answers: np.ndarray, options: DiscriminatorOptions) -> None:
+    def __init__(
+        self,
+        demonstrations: np.ndarray,
+        answers: np.ndarray,
+        options: DiscriminatorOptions,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self.options = options
+        given = torch.ones(len(demonstrations)) if weights is None else torch.tensor(weights, dtype=torch.float32)
+        if float(given.sum()) <= 0:
+            raise TacitError("every demonstration has the weight 0. Give some a positive weight")
+        self.weights = given / given.mean()
+        """(m,) of the demonstrations; their mean is 1."""
         both = torch.from_numpy(np.concatenate([demonstrations, answers]).astype(np.float32))
         self.standardise = Standardiser.of(both)
         self.raw = both[: len(demonstrations)]
@@ -61,7 +74,7 @@ class Discriminator:
             }
 
     def learn(self, answers: np.ndarray, more: np.ndarray | None = None) -> dict[str, float]:
-        """Fit on fresh answers (n, d) and those kept; `more` are further demonstrations of this round alone.
+        """Fit on fresh answers (n, d) and those kept; `more` (m, d) are the demonstrations again, in this round alone.
 
         Returns `discriminator/loss` (nats), `discriminator/accuracy` on both sides of this round, and the mean logits.
         """
@@ -106,10 +119,11 @@ class Discriminator:
             tolerance_grad=1e-5, tolerance_change=1e-8,
         )  # fmt: skip
         between = self._between(good, bad)
+        weight = self.weights.repeat(len(good) // len(self.weights))
 
         def evaluate() -> Tensor:
             optimiser.zero_grad()
-            value = (softplus(-scores(head, good)[0]).mean() + softplus(scores(head, bad)[0]).mean()) / 2
+            value = ((weight * softplus(-scores(head, good)[0])).mean() + softplus(scores(head, bad)[0]).mean()) / 2
             total = value + self.options.gradient_penalty / 2 * self._slope(head, between)
             total.backward()  # type: ignore[no-untyped-call]
             evaluate.value = float(value.detach())  # type: ignore[attr-defined]

@@ -20,16 +20,27 @@ METHODS = ("spin", "adversarial", "iq")
 
 _EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
 _DISCRIMINATOR = ("hidden", "gradient_penalty", "replay")
-TAKES: dict[str, tuple[str, ...]] = {
+_NOT = {
     "spin": (
-        *(name for name in TUNING["dpo"] if name not in ("loss_type", "label_smoothing", "gamma", "sft_weight")),
-        "iterations",
+        *("loss_type", "label_smoothing", "gamma", "sft_weight", "desirable_weight", "undesirable_weight", "online"),
+        *("curriculum", "success", "prompts_per_round", "num_generations", "dynamic_sampling", "overlong_buffer"),
+        *("missing_end_penalty", "brevity", "max_length", "eval_prompts", "stop_at_peak"),
     ),
     "adversarial": (
-        *(name for name in TUNING["rloo"] if not name.startswith("credit") and name != "demonstrations"),
+        *("credit", "credit_share", "credit_stride", "demonstrations", "demonstration_weight", "curriculum", "success"),
+        *("reverse_curriculum", "bonus", "bonus_weight", "bonus_encoder", "measure_kl", "stop_at_peak"),
+    ),
+    "iq": ("stop_at_peak",),
+}
+"""What the methods of `tacit.tuning` that these are made of take, and these do not."""
+
+TAKES: dict[str, tuple[str, ...]] = {
+    "spin": (*(name for name in TUNING["dpo"] if name not in _NOT["spin"]), "iterations"),
+    "adversarial": (
+        *(name for name in TUNING["rloo"] if name not in _NOT["adversarial"]),
         *("divergence", "alpha", "induced", "clip", "per_token", "stop_when_same", "encoder", *_DISCRIMINATOR),
     ),
-    "iq": (*TUNING["sft"], "td_weight", "discount"),
+    "iq": (*(name for name in TUNING["sft"] if name not in _NOT["iq"]), "td_weight", "discount"),
 }
 """The options of each method."""
 
