@@ -405,15 +405,15 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         return options.load(Path(str(given)), options.cache)
 
     reward = None if given is None else opened
+    kept = partial(options.model_copy(update={"resume": False}).keep, options.out / "config.yaml", method=method)
     about = (options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data)
     if method in imitation.METHODS:
         job = imitation.DemonstrationJob(method, *about, processes, options.cache)
         result = imitation.tune(job, resume=options.resume)
     else:
-        kept = partial(options.keep, options.out / "config.yaml", method=method)
         result = run(Job(method, *about, processes, begun=kept), resume=options.resume)
     if processes.main:
-        options.keep(options.out / "config.yaml", method=method)
+        kept()
         terminal.write_result(options.out / "result.json", result)
         options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
 

@@ -56,7 +56,7 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
     method = build(job)
     if not resume and job.processes.main:
         shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
-    if job.begun is not None and job.processes.main:
+    if job.begun is not None and job.processes.main and not resume:
         job.out.mkdir(parents=True, exist_ok=True)
         (job.out / METRICS).touch()
         job.begun()
