@@ -89,6 +89,13 @@ def test_iq_as_a_user_types_it(tacit: Any, base_folder: Path, demos_file: Path) 
     )  # fmt: skip
     assert done.code == 0, done.err
     assert {"td", "nll", "eval_loss", "eval_kl"} <= done.json.keys()
+    assert not [str(f) for f in check_reward(rewards.load("run/reward"), new_process=True) if not f.ok]
+    refused = tacit(
+        "tune", "iq", "--policy", base_folder, "--data", demos_file, "--out", "b", "--stop-at-peak", "m.json"
+    )
+    assert "takes no --stop_at_peak" in refused.err
+    refused = tacit("tune", "iq", "--policy", base_folder, "--data", demos_file, "--out", "b", "--reward", "random")
+    assert "Leave --reward out" in refused.err
     scored = tacit("score", "run/reward", demos_file, "--out", "scored.jsonl", "--json")
     assert scored.code == 0, scored.err
     with pytest.raises(TacitError, match="td_weight"):
