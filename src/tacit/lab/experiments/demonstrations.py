@@ -66,7 +66,8 @@ class Size:
     hidden: int = 96
     vocabulary: int = 1500
     supervised_rate: float = 5e-4
-    rate: float = 3e-4
+    rate: float = 1.5e-4
+    """Of RLOO and SPIN. At twice that RLOO on a random reward drifts by 4 nats in twelve rounds."""
     worlds: tuple[str, ...] = ("stories", "authors")
 
 
