@@ -1,7 +1,7 @@
 r"""`tacit lab over-optimisation`: does the law of over-optimisation foretell where choosing by a learnt reward fails?
 
-Linear proxies are fitted on 300 to 20,000 votes and choose the best of n; gold is the truth. (`run` takes `heads`, of
-which `mlp` is fitted on up to 5,000 votes, in twice the time.) Pools of candidates:
+Proxies are fitted on 300 to 20,000 votes (`linear`; a perceptron, `mlp`, on up to 5,000) and choose the best of n; gold
+is the truth. Pools of candidates:
 
 - **replies**: the built-in world; 48 new prompts with 1,024 of its replies each.
 - **long tail**: the same, but one candidate in sixteen goes on with a random number (geometric, mean 8) of sentences
@@ -112,7 +112,7 @@ def run(
     sizes: Sequence[int] = SIZES,
     prompts: int = 48,
     samples: int = 1024,
-    heads: Sequence[str] = ("linear",),
+    heads: Sequence[str] = tuple(HEADS),
 ) -> dict[str, Any]:
     """The table over seeds in the built-in world, and on the one-liners in `data` where it is given.
 
