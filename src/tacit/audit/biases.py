@@ -239,8 +239,8 @@ def _named(name: str, value: float, ends: list[float] | None, has_gold: bool) ->
     verb = "rewards" if value > 0 else "punishes"
     what = "at equal gold score" if has_gold else "more than people do" if value > 0 else "more than people would"
     sentence = (
-        f"It {verb} {name} {what}: {value:+.2f} standard deviations of score for one of {name} "
-        f"(95% {ends[0]:+.2f} to {ends[1]:+.2f})."
+        f"It {verb} {name} {what}: {value:+z.2f} standard deviations of score for one of {name} "
+        f"(95% {ends[0]:+z.2f} to {ends[1]:+z.2f})."
     )
     key = f"{name.replace(' ', '_')}_bias"
     return Finding(key, "fault" if name == "length" else "warning", sentence, {"effect": value, "effect_ci": ends})

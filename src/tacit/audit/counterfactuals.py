@@ -114,7 +114,7 @@ def _finding(row: dict[str, Any]) -> Finding | None:
     if row["95%"] is None:
         return None
     value, (low, high) = row["change"], row["95%"]
-    numbers = f"({value:+.2f} standard deviations of score, 95% {low:+.2f} to {high:+.2f})"
+    numbers = f"({value:+z.2f} standard deviations of score, 95% {low:+z.2f} to {high:+z.2f})"
     if row["edit"] == "pad" and low > _LARGE:
         return Finding("rewards_padding", "fault", f"Sentences that say nothing raise its score {numbers}.", row)
     if row["edit"] == "swap" and high < _READS:

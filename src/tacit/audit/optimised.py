@@ -137,9 +137,9 @@ def _findings(curve: dict[str, Any]) -> list[Finding]:
     else:
         gain, ends = curve["final_gold"], curve["final_gold_ci"]
         sentence = (
-            f"Best-of-n helps up to n = {most}, the most that was tried: {gain:+.2f} standard deviations of gold score"
+            f"Best-of-n helps up to n = {most}, the most that was tried: {gain:+z.2f} standard deviations of gold score"
         )
-        sentence += f" (95% {ends[0]:+.2f} to {ends[1]:+.2f})."
+        sentence += f" (95% {ends[0]:+z.2f} to {ends[1]:+z.2f})."
         severity: Any = "good" if ends[0] > 0 else "warning"
         findings = [Finding("best_of_n", severity, sentence, numbers)]
     if curve["peak_kl"] is not None:

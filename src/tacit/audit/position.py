@@ -183,13 +183,13 @@ def _finding(row: dict[str, Any]) -> Finding | None:
             return None
         text = (
             f"Its opinion of two answers depends on their order: {row['consistent']:.0%} of pairs keep their winner "
-            f"when they change places, and the first gains {bias:+.2f} log-odds."
+            f"when they change places, and the first gains {bias:+z.2f} log-odds."
         )
         return Finding("reward_position_bias", "fault", text, detail)
     if ends is None or (ends[0] <= _LARGE and ends[1] >= -_LARGE):
         return None
     side = "first" if bias > 0 else "second"
-    numbers = f"{abs(bias):.2f} log-odds at equal score (95% {ends[0]:+.2f} to {ends[1]:+.2f} for the first)"
+    numbers = f"{abs(bias):.2f} log-odds at equal score (95% {ends[0]:+z.2f} to {ends[1]:+z.2f} for the first)"
     if row["key"] == "people":
         text = f"People favour the answer that is shown {side}: {numbers}. Show answers in random order, and keep it."
         return Finding("position_bias", "warning", text, detail)
