@@ -23,6 +23,9 @@ from tacit.policies.lean import Family, effective
 _BLOCK = 32
 """Columns by which a cache grows."""
 
+_WIDE = 64
+"""Size of heads from which values are kept in the precision of the products on a processor: fewer bytes to read."""
+
 Product = Callable[[Tensor], Tensor]
 
 
@@ -46,6 +49,8 @@ class LeanDecoder:
         self.device = family.base.embed_tokens.weight.device
         on_cpu = self.device.type == "cpu"
         self.cache_dtype = torch.float32 if on_cpu else dtype
+        # Values come out of a product in `dtype` anyway; keys do not, and their scores would lose more.
+        self.value_dtype = dtype if family.head_dim >= _WIDE else self.cache_dtype
         self.on_cpu = on_cpu
         self.turned = _interleaved(family.head_dim).to(self.device)
         self.embedding = family.base.embed_tokens.weight.detach()
@@ -67,7 +72,8 @@ class LeanDecoder:
         real = real.to(device)
         self.hidden_BL = torch.full((count * n, width + length + _BLOCK), -torch.inf, device=device)
         self.hidden_BL[:, :width].masked_fill_(real.repeat_interleave(n, 0), 0.0)
-        self.caches = [self._room(count * n, width) for _ in self.layers]
+        types = (self.cache_dtype, self.value_dtype)
+        self.caches = [[self._room(count * n, width, dtype) for dtype in types] for _ in self.layers]
         positions = (torch.arange(width) + (lengths - width)[:, None]).clamp_min(0).to(device)
         self.turning = self._turning(width + length)
         turns = self.turning[positions.flatten()]
@@ -90,10 +96,10 @@ class LeanDecoder:
         """Read one more token of each row; logits (B, V) float32 after it."""
         family, rows = self.family, len(tokens_B)
         place = self.column
-        if place == self.caches[0].shape[3]:
-            self.caches = [self._moved(cache, slice(None)) for cache in self.caches]
+        if place == self.caches[0][0].shape[2]:
+            self.caches = [[self._moved(part, slice(None)) for part in cache] for cache in self.caches]
         self.column += 1
-        room = self.caches[0].shape[3]
+        room = self.caches[0][0].shape[2]
         self.hidden_BL[:, place] = 0.0
         turns = self.turning[self.offset_B + place] if self.ragged else self.turning[place : place + 1]
         mask = (self.hidden_BL if self.ragged else self.hidden_BL[:1])[:, None, None, :room].to(self.cache_dtype)
@@ -102,14 +108,14 @@ class LeanDecoder:
         x = self.embedding[tokens_B].float()
         for layer, cache in zip(self.layers, self.caches, strict=True):
             q, k, v = self._qkv(layer, x, turns)
-            keys, values = cache.unbind(0)
+            keys, values = cache
             keys[:, :, place], values[:, :, place] = k, v
             if self.on_cpu:
                 scores = torch.baddbmm(
                     mask.reshape(-1, 1, room), q.reshape(-1, family.groups, family.head_dim),
                     keys.flatten(0, 1).transpose(1, 2), alpha=family.scale,
                 )  # fmt: skip
-                mixed = torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1))
+                mixed = torch.bmm(torch.softmax(scores, -1).to(values.dtype), values.flatten(0, 1))
             else:
                 mixed = functional.scaled_dot_product_attention(
                     q[:, :, None].to(self.dtype), keys, values, attn_mask=mask, scale=family.scale,
@@ -120,26 +126,24 @@ class LeanDecoder:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the cache."""
-        self.caches = [self._moved(cache, rows) for cache in self.caches]
+        self.caches = [[self._moved(part, rows) for part in cache] for cache in self.caches]
         self.offset_B, self.hidden_BL = self.offset_B[rows], self.hidden_BL[rows]
 
-    def _room(self, rows: int, columns: int) -> Tensor:
-        """A layer's keys and values (2, rows, K, columns and some to come, D).
+    def _room(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """A layer's keys or values (rows, K, columns and some to come, D).
 
         Zeros where nothing was written: the mask hides these places, but a NaN would come through. A product over a
         whole contiguous block is faster than one over the part that is filled.
         """
-        family = self.family
         places = (columns // _BLOCK + 1) * _BLOCK
-        return torch.zeros(
-            2, rows, family.kv_heads, places, family.head_dim, dtype=self.cache_dtype, device=self.device
-        )
+        shape = (rows, self.family.kv_heads, places, self.family.head_dim)
+        return torch.zeros(shape, dtype=dtype, device=self.device)
 
-    def _moved(self, cache: Tensor, rows: Tensor | slice) -> Tensor:
-        """These rows of a cache, with room for more columns."""
-        used = cache[:, rows, :, : self.column]
-        moved = self._room(used.shape[1], self.column)
-        moved[:, :, :, : self.column] = used
+    def _moved(self, part: Tensor, rows: Tensor | slice) -> Tensor:
+        """These rows of keys or values, with room for more columns."""
+        used = part[rows, :, : self.column]
+        moved = self._room(len(used), self.column, part.dtype)
+        moved[:, :, : self.column] = used
         return moved
 
     def _qkv(self, layer: _Layer, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
