@@ -282,7 +282,7 @@ def test_check_names_the_rows_and_ends_with_2(tacit: Any) -> None:
 
 
 def test_the_demo_ends_with_a_table_and_a_page(tacit: Any) -> None:
-    done = tacit("demo", "--n", 400, "--out", "page", "--json")
+    done = tacit("demo", "--n", 400, "--out", "page", "--no-tuning", "--json")
     assert done.code == 0
     rows = done.json["table"]
     assert [row["n"] for row in rows] == [1, 2, 4, 8, 16, 32, 64]

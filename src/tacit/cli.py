@@ -69,7 +69,7 @@ def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()
     from tacit.lab import demo as lab
 
     terminal.require_free(options.out, "metrics.json")
-    result = lab.run(options.out, n=options.n, seed=options.seed)
+    result = lab.run(options.out, n=options.n, seed=options.seed, tuning=options.tuning)
     options.keep(options.out / "config.yaml")
     if not options.json_:
         terminal.print_table(result["summary"], "On prompts it has not seen: agreement with people, with the truth")

@@ -112,6 +112,8 @@ class DemoOptions(Options):
     """Folder of the page and the reward."""
     n: Annotated[int, Field(ge=100)] = 5000
     """Comparisons that the simulated people make."""
+    tuning: bool = True
+    """Tune a small language model with the learnt reward as well: a minute, and the extra hf."""
 
 
 class CheckOptions(Reading):

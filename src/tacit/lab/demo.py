@@ -88,6 +88,7 @@ def run(
     prompts: int = 200,
     samples: int = 64,
     resamples: int = 1000,
+    tuning: bool = True,
     speaker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make `n` comparisons, fit, audit, choose the best of 1..`samples`, tune; write the page and return every number.
@@ -95,7 +96,7 @@ def run(
     Writes index.html, metrics.json, comparisons.jsonl (what the people said, without the truth), reward/ and policy/
     into `out`. The result holds `judges` (metrics on unseen prompts of the learnt reward, the truth and both controls;
     `spearman_truth` is over all `samples` replies of a prompt), `curve` (in standard deviations over all sampled
-    replies), `tuning` (the small language model before and after, in the same unit; None without transformers, the
+    replies), `tuning` (the small language model before and after, in the same unit; None without `tuning` or the
     extra hf), and `summary`, `table` and `tuning_table`, rows ready to be shown. `speaker` are options of `_speak`.
     """
     start = time.perf_counter()
@@ -130,7 +131,7 @@ def run(
         metrics |= {"spearman_truth": ranked[name]["spearman"], "spearman_truth_ci": ranked[name]["spearman_ci"]}
 
     spoken = None
-    if extra_installed("transformers"):
+    if tuning and extra_installed("transformers"):
         units = {"truth": _unit(truth), "learnt": _unit(scores)}
         spoken = _speak(world, judges, asked, units, folder, seed, **(speaker or {}))
     result: dict[str, Any] = {
