@@ -191,7 +191,7 @@ CASES = [
     ("fit @late.jsonl " + FIT, "late.jsonl, row 601, column `chosen`: a row of kind outcome", "its own file"),
     ("fit @good.jsonl --kind rating " + FIT, "no layout that is known as kind rating", "--columns"),
     ("fit @demos.jsonl " + FIT, "demos.jsonl: this reward is not fitted on", "Give one of: comparison"),
-    ("audit @reward @demos.jsonl", "demos.jsonl: evidence of kind demonstration", "Audit with comparisons"),
+    ("audit @reward @demos.jsonl", "demos.jsonl holds demonstrations", "Give --policy FOLDER"),
     # broken rows and files
     ("fit @torn.jsonl " + FIT, "torn.jsonl, row 7: broken JSON", "Mend or delete this row"),
     ("score @reward @torn.jsonl --out s.csv", "torn.jsonl, row 7: broken JSON", "Mend or delete this row"),

@@ -78,7 +78,7 @@ def test_extras_and_groups_for_development_agree(project: dict) -> None:
 def test_the_extra_all_holds_every_extra_for_users(project: dict) -> None:
     extras = project["project"]["optional-dependencies"]
     listed = extras["all"][0].removeprefix("tacit[").removesuffix("]").split(",")
-    assert sorted(listed) == sorted(set(extras) - {"all", "test", "docs"})
+    assert sorted(listed) == sorted(set(extras) - {"all", "test", "docs", "bench"})
 
 
 def test_the_licence_is_there(project: dict) -> None:
