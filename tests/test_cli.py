@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tacit import options
 from tacit.cli import main
+from tacit.options import fit as options
 
 METRICS = ("accuracy", "accuracy_ci", "length_accuracy", "spearman", "nll", "ece", "n_train", "n_test", "seconds")
 

@@ -17,26 +17,20 @@ from pydantic import ValidationError
 
 from tacit import __version__, terminal
 from tacit.errors import TacitError
-from tacit.options import (
-    AUDIT_OPTIONS,
+from tacit.options.fit import (
     FIT_OPTIONS,
     JUDGE_OPTIONS,
     PEOPLE_OPTIONS,
     REASONING_OPTIONS,
     SHAPE_OPTIONS,
-    AuditOptions,
-    BenchOptions,
     CheckOptions,
     CombineOptions,
-    DemoOptions,
-    ExportOptions,
     FitOptions,
-    LabOptions,
-    ScoreOptions,
-    SelectOptions,
 )
-from tacit.policy_options import ConvertOptions, GenerateOptions
-from tacit.tune_options import TuneOptions
+from tacit.options.policy import ConvertOptions, GenerateOptions
+from tacit.options.trials import BenchOptions, DemoOptions, LabOptions
+from tacit.options.tune import TuneOptions
+from tacit.options.use import AUDIT_OPTIONS, AuditOptions, ExportOptions, ScoreOptions, SelectOptions
 
 if TYPE_CHECKING:
     from tacit.audit.report import Report

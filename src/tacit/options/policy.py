@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options import Caution, Flag, Many, Options, Reading
+from tacit.options.common import Caution, Flag, Many, Options, Reading
 
 if TYPE_CHECKING:
     from tacit.policies.contract import Policy, Sampling

@@ -1,119 +1,16 @@
-"""The options of every verb: pydantic models, so that a flag, a key of `--config file.yaml` and the saved configuration
-are one thing. Heavy imports live inside the methods: `tacit --help` loads none.
-"""
+"""Evidence to reward: `tacit check`, `fit` and `combine`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tacit import terminal
-from tacit.demonstration_options import AuditDemonstrations, FromDemonstrations
 from tacit.errors import TacitError
-
-if TYPE_CHECKING:
-    from tacit.evidence import Evidence, Record
-    from tacit.rewards.contract import Reward
-
-Pessimism = Literal["none", "min", "variance", "quantile", "laplace"]
-Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
-Many = Parameter(consume_multiple=True, negative="")
-Flag = Parameter(negative="")
-
-
-class Options(BaseModel):
-    """What every verb takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
-
-    config: Annotated[Path | None, Parameter(group="Common")] = None
-    """YAML file of options: the same names in snake_case, one a line. Flags win."""
-    seed: Annotated[int, Field(ge=0, lt=2**63), Parameter(group="Common")] = 0
-    """The same seed gives the same result."""
-    json_: Annotated[bool, Parameter(name="--json", negative="", group="Common")] = False
-    """Print one JSON document on stdout instead of a table."""
-
-    def show(self, result: Any, rows: Sequence[dict[str, Any]], title: str = "") -> None:
-        """The result on stdout: all of it as JSON, or its table."""
-        if self.json_:
-            terminal.print_json(result)
-        else:
-            terminal.print_table(rows, title)
-
-    def keep(self, path: Path, **arguments: Any) -> None:
-        """Save the resolved configuration, so that --config repeats this run."""
-        dumped = self.model_dump(mode="json", exclude={"config", "json_"})
-        options = {name.rstrip("_"): value for name, value in dumped.items()}
-        terminal.save_configuration(
-            path, {**options, **{name: v if isinstance(v, list) else str(v) for name, v in arguments.items()}}
-        )
-
-
-class Reading(Options):
-    """How to read evidence."""
-
-    kind: Annotated[Kind | None, Parameter(group="Reading")] = None
-    """What people gave, where the columns allow several readings."""
-    columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
-    """Columns under other names, as prompt=question chosen=better."""
-    items: Annotated[Path | None, Parameter(group="Reading")] = None
-    """File with columns `id` and `text`, where the evidence holds ids of texts."""
-
-    def read(self, source: str | Path) -> Evidence:
-        """The evidence in `source`."""
-        from tacit.evidence import read
-
-        return read(source, kind=self.kind, columns=self.named() or None, items=self.items)
-
-    def named(self) -> dict[str, str]:
-        """Our columns by their names in the source."""
-        named: dict[str, str] = {}
-        for column in (part for given in self.columns for part in given.split(",")):
-            ours, equals, theirs = column.partition("=")
-            if not (ours and equals and theirs):
-                raise TacitError(f"--columns {column}: give ours=theirs, as prompt=question")
-            named[ours.strip()] = theirs.strip()
-        return named
-
-
-class Caution(Options):
-    """How to read the scores of a reward that is not sure."""
-
-    pessimism: Annotated[Pessimism | None, Parameter(group="Uncertainty")] = None
-    """none, min, variance or quantile of the members, or laplace: the score less its standard deviation; as saved."""
-    pessimism_strength: Annotated[float | None, Field(ge=0), Parameter(group="Uncertainty")] = None
-    """The weight of variance (0.5) and laplace (1), or the quantile (0.1)."""
-
-    run_code: Annotated[bool, Flag, Parameter(group="Safety")] = False
-    """Let checks of unit tests run the code in completions. No sandbox: give it inside a container."""
-
-    def permit(self) -> None:
-        """Allow or forbid this process to run code in completions."""
-        from tacit.rewards.verifiers.code import allow_code
-
-        allow_code(self.run_code)
-
-    def load(self, reward: Path, cache: Path | None) -> Reward:
-        """The reward in a folder, or that a YAML file describes, read so."""
-        from tacit import rewards
-
-        self.permit()
-        return rewards.load(reward, cache=cache, pessimism=self.pessimism, strength=self.pessimism_strength)
-
-
-class DemoOptions(Options):
-    """Options of `tacit demo`."""
-
-    out: Path = Path("demo")
-    """Folder of the page and the reward."""
-    n: Annotated[int, Field(ge=100)] = 5000
-    """Comparisons that the simulated people make."""
-    tuning: bool = True
-    """Tune a small language model with the learnt reward as well: a minute, and the extra hf."""
+from tacit.options.common import Caution, Flag, Many, Reading
+from tacit.options.demonstrations import FromDemonstrations
 
 
 class CheckOptions(Reading):
@@ -280,6 +177,7 @@ SHAPE_OPTIONS = (
 )
 """Likewise, for distributions, pairwise preferences, attributes and trees."""
 
+
 JUDGE_OPTIONS = ("judge",)
 """Likewise, for a language model that judges."""
 
@@ -297,143 +195,3 @@ class CombineOptions(Reading, Caution):
     """Evidence to measure the mean and spread of parts on, for the scales z and log_sigmoid."""
     cache: Path | None = None
     """Folder of encoded texts; kept in memory only unless given."""
-
-
-class ForOne(Reading, Caution):
-    """What every verb that can ask a reward on behalf of one person takes."""
-
-    for_: Annotated[str | None, Parameter(name="--for", group="Reading")] = None
-    """Comparisons that one person made: the reward is made that person's own first."""
-
-    def load_own(self, reward: Path, cache: Path | None) -> tuple[Reward, list[Record]]:
-        """The reward in a folder, adapted to the person's choices where there are any, and these choices."""
-        loaded = self.load(reward, cache)
-        if self.for_ is None:
-            return loaded, []
-        from tacit.evidence import read
-        from tacit.rewards.people.choices import adapted
-
-        choices = list(read(self.for_, kind="comparison", items=self.items))
-        return adapted(loaded, choices), choices
-
-
-class ScoreOptions(ForOne):
-    """Options of `tacit score`."""
-
-    out: Path
-    """File to write: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
-
-
-class AuditOptions(ForOne, AuditDemonstrations):
-    """Options of `tacit audit`."""
-
-    out: Path | None = None
-    """report.html for the whole report, with metrics.json beside it; or a JSON file for the metrics alone."""
-    candidates: Path | None = None
-    """File of candidates with a gold score, as for `tacit select`: how far to choose or tune by this reward."""
-    gold: str = "gold"
-    """Column of the gold score in --candidates; or a reward (folder or YAML file) that scores them as gold, or, without
-    --candidates, the completions of DATA."""
-    log: Path | None = None
-    """metrics.jsonl of a tuning run, with `kl`, `reward` and, where known, `gold`: was it tuned too far?"""
-    others: Annotated[tuple[Path, ...], Many] = ()
-    """Further rewards to compare it with; the same as naming them before DATA."""
-    domains: str | None = None
-    """Column of the domains that are compared; domain, source, group, template or annotator unless given."""
-    reference: Path | None = None
-    """Folder of a reward that this one must not fall below: ends with 1 where it does."""
-    allow: Annotated[tuple[str, ...], Many] = ()
-    """How much worse than --reference a metric may be, as accuracy=0.01; accuracy=0 nll=0 unless given."""
-    resamples: Annotated[int, Field(ge=10)] = 1000
-    """Bootstrap draws behind each interval."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
-
-    def alone(self) -> None:
-        """Raise `TacitError` for options that say something of one reward only, where several are compared."""
-        given = {
-            "for_": "for",
-            "candidates": "candidates",
-            "log": "log",
-            "domains": "domains",
-            "reference": "reference",
-        }
-        for name, flag in given.items():
-            if getattr(self, name) is not None:
-                raise TacitError(f"--{flag} is about one reward. Leave it out where several are compared")
-
-
-AUDIT_OPTIONS = (*("candidates", "gold", "log", "domains", "reference", "allow", "resamples", "seed", "cache"),)
-"""The options of `tacit audit` that go to `tacit.audit.run.run`."""
-
-
-class SelectOptions(Caution):
-    """Options of `tacit select`."""
-
-    out: Path
-    """File of the choices: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
-    n: Annotated[int | None, Field(ge=1)] = None
-    """How many candidates of each prompt to look at; all unless given."""
-    curve: Annotated[bool, Flag] = False
-    """Estimate what best-of-n gains in true reward for n = 1, 2, 4, ...; needs the gold column."""
-    gold: str = "gold"
-    """Column of the true reward."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
-
-
-class ExportOptions(Options):
-    """Options of `tacit export`."""
-
-    out: Path
-    """Folder for the checkpoint; one that is there already is replaced."""
-    to: Literal["hf"] = "hf"
-    """hf: what AutoModelForSequenceClassification reads."""
-    form: Literal["auto", "stock", "custom"] = "auto"
-    """stock: a class of transformers itself; custom: one whose code lies in the folder; auto: stock where it can be."""
-
-
-class BenchOptions(Options):
-    """Options of `tacit bench`; each suite takes some of them."""
-
-    out: Path | None = None
-    """JSON file for the result."""
-    pairs: Annotated[int | None, Field(ge=100)] = None
-    """Comparisons to fit on."""
-    dims: Annotated[tuple[int, ...] | None, Many] = None
-    """Sizes of the feature vectors."""
-    epochs: Annotated[int | None, Field(ge=1)] = None
-    """Epochs of the research loop."""
-    repeats: Annotated[int | None, Field(ge=1)] = None
-    """Times that each side runs; medians are reported."""
-    rows: Annotated[int | None, Field(ge=1)] = None
-    """Rows to read or score."""
-    texts: Annotated[int | None, Field(ge=1)] = None
-    """Texts to encode."""
-    tokens: Annotated[int | None, Field(ge=1)] = None
-    """Tokens of each text, about."""
-    rounds: Annotated[int | None, Field(ge=1)] = None
-    """Rounds of encoding on each side."""
-    sizes: Annotated[tuple[int, ...] | None, Many] = None
-    """Numbers of comparisons with flipped labels, for the suite `recovery`."""
-    flip: Annotated[float | None, Field(ge=0.01, le=0.99)] = None
-    """Share of those labels that are turned round."""
-    seeds: Annotated[int | None, Field(ge=2)] = None
-    """Repetitions behind each interval, with seeds that count up from --seed."""
-    data: Path | None = None
-    """Folder of real data, for the suite `real`."""
-    cache: Path | None = None
-    """Folder of encoded texts for it; kept in memory only unless given."""
-
-
-class LabOptions(Options):
-    """Options of `tacit lab`; each experiment takes some of them."""
-
-    out: Path | None = None
-    """JSON file for the result, with its picture beside it where there is one; NAME.svg for the picture alone."""
-    seeds: Annotated[int | None, Field(ge=2)] = None
-    """Repetitions behind each interval, with seeds that count up from --seed."""
-    data: Path | None = None
-    """Folder of real data, for the experiments on it."""

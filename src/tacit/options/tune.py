@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
-from tacit.demonstration_options import TuneOnDemonstrations
-from tacit.options import Caution, Flag, Many, Reading
+from tacit.options.common import Caution, Flag, Many, Reading
+from tacit.options.demonstrations import TuneOnDemonstrations
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

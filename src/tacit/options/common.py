@@ -1,0 +1,120 @@
+"""What every verb takes, or every verb that reads evidence or asks a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field
+
+from tacit import terminal
+from tacit.errors import TacitError
+
+if TYPE_CHECKING:
+    from tacit.evidence import Evidence, Record
+    from tacit.rewards.contract import Reward
+
+Pessimism = Literal["none", "min", "variance", "quantile", "laplace"]
+Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
+Many = Parameter(consume_multiple=True, negative="")
+Flag = Parameter(negative="")
+
+
+class Options(BaseModel):
+    """What every verb takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+    config: Annotated[Path | None, Parameter(group="Common")] = None
+    """YAML file of options: the same names in snake_case, one a line. Flags win."""
+    seed: Annotated[int, Field(ge=0, lt=2**63), Parameter(group="Common")] = 0
+    """The same seed gives the same result."""
+    json_: Annotated[bool, Parameter(name="--json", negative="", group="Common")] = False
+    """Print one JSON document on stdout instead of a table."""
+
+    def show(self, result: Any, rows: Sequence[dict[str, Any]], title: str = "") -> None:
+        """The result on stdout: all of it as JSON, or its table."""
+        if self.json_:
+            terminal.print_json(result)
+        else:
+            terminal.print_table(rows, title)
+
+    def keep(self, path: Path, **arguments: Any) -> None:
+        """Save the resolved configuration, so that --config repeats this run."""
+        dumped = self.model_dump(mode="json", exclude={"config", "json_"})
+        options = {name.rstrip("_"): value for name, value in dumped.items()}
+        terminal.save_configuration(
+            path, {**options, **{name: v if isinstance(v, list) else str(v) for name, v in arguments.items()}}
+        )
+
+
+class Reading(Options):
+    """How to read evidence."""
+
+    kind: Annotated[Kind | None, Parameter(group="Reading")] = None
+    """What people gave, where the columns allow several readings."""
+    columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """Columns under other names, as prompt=question chosen=better."""
+    items: Annotated[Path | None, Parameter(group="Reading")] = None
+    """File with columns `id` and `text`, where the evidence holds ids of texts."""
+
+    def read(self, source: str | Path) -> Evidence:
+        """The evidence in `source`."""
+        from tacit.evidence import read
+
+        return read(source, kind=self.kind, columns=self.named() or None, items=self.items)
+
+    def named(self) -> dict[str, str]:
+        """Our columns by their names in the source."""
+        named: dict[str, str] = {}
+        for column in (part for given in self.columns for part in given.split(",")):
+            ours, equals, theirs = column.partition("=")
+            if not (ours and equals and theirs):
+                raise TacitError(f"--columns {column}: give ours=theirs, as prompt=question")
+            named[ours.strip()] = theirs.strip()
+        return named
+
+
+class Caution(Options):
+    """How to read the scores of a reward that is not sure."""
+
+    pessimism: Annotated[Pessimism | None, Parameter(group="Uncertainty")] = None
+    """none, min, variance or quantile of the members, or laplace: the score less its standard deviation; as saved."""
+    pessimism_strength: Annotated[float | None, Field(ge=0), Parameter(group="Uncertainty")] = None
+    """The weight of variance (0.5) and laplace (1), or the quantile (0.1)."""
+
+    run_code: Annotated[bool, Flag, Parameter(group="Safety")] = False
+    """Let checks of unit tests run the code in completions. No sandbox: give it inside a container."""
+
+    def permit(self) -> None:
+        """Allow or forbid this process to run code in completions."""
+        from tacit.rewards.verifiers.code import allow_code
+
+        allow_code(self.run_code)
+
+    def load(self, reward: Path, cache: Path | None) -> Reward:
+        """The reward in a folder, or that a YAML file describes, read so."""
+        from tacit import rewards
+
+        self.permit()
+        return rewards.load(reward, cache=cache, pessimism=self.pessimism, strength=self.pessimism_strength)
+
+
+class ForOne(Reading, Caution):
+    """What every verb that can ask a reward on behalf of one person takes."""
+
+    for_: Annotated[str | None, Parameter(name="--for", group="Reading")] = None
+    """Comparisons that one person made: the reward is made that person's own first."""
+
+    def load_own(self, reward: Path, cache: Path | None) -> tuple[Reward, list[Record]]:
+        """The reward in a folder, adapted to the person's choices where there are any, and these choices."""
+        loaded = self.load(reward, cache)
+        if self.for_ is None:
+            return loaded, []
+        from tacit.evidence import read
+        from tacit.rewards.people.choices import adapted
+
+        choices = list(read(self.for_, kind="comparison", items=self.items))
+        return adapted(loaded, choices), choices
