@@ -98,6 +98,10 @@ def short() -> list[tuple[str, str]]:
 
 def require_equal(exported: list[Exported], modules: Path) -> None:
     """The same scores from transformers alone, and from the language-model reward on the contract's own examples."""
+    from transformers import AutoModelForSequenceClassification
+
+    from tacit.rewards.pooled_classifier import PooledForSequenceClassification, register
+
     for one, theirs in zip(exported, alone(exported, modules), strict=True):
         truth = one.reward.score([p for p, _ in short()], [c for _, c in short()])
         assert (theirs["class"], theirs["labels"]) == (one.kind, 1)
@@ -105,6 +109,10 @@ def require_equal(exported: list[Exported], modules: Path) -> None:
         assert theirs["pad"] != theirs["eos"]
         np.testing.assert_allclose(np.array(theirs["texts"]) + one.offset, truth, atol=1e-5)
         np.testing.assert_allclose(np.array(theirs["chats"]) + one.offset, truth, atol=1e-5)
+        if one.kind.startswith("Pooled"):
+            register()
+            known = AutoModelForSequenceClassification.from_pretrained(one.folder)
+            assert isinstance(known, PooledForSequenceClassification)  # not the copy in the folder
         prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
         np.testing.assert_allclose(
             tacit.load(one.folder).score(prompts, completions),

@@ -136,7 +136,8 @@ def reply(handler: BaseHTTPRequestHandler, status: int, text: str, **headers: st
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(0.6)
+    """Says nothing until the client has gone."""
+    handler.connection.recv(1)
 
 
 def drop(handler: BaseHTTPRequestHandler) -> None:
@@ -368,9 +369,9 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
 )
 def test_passing_failures_are_tried_again(make: Any, server: FakeServer, fault: Any) -> None:
     server.faults = [fault, fault]
-    judge = make(concurrency=2, timeout=0.3 if fault is hang else 60)
+    judge = make(concurrency=2, timeout=3 if fault is hang else 60)
     np.testing.assert_allclose(judge.score(PROMPTS, COMPLETIONS), [2 * quality(c) for c in COMPLETIONS], atol=1e-5)
-    assert len(server.requests) == 5 or (fault is hang and len(server.requests) > 5)  # a busy machine hangs by itself
+    assert len(server.requests) == 5
 
 
 def odd(logprob: float) -> dict[str, Any]:

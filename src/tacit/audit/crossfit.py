@@ -16,7 +16,7 @@ from tacit.errors import TacitError
 from tacit.rewards.examples import bootstrap_weights
 from tacit.rewards.heads import Standardiser
 from tacit.rewards.linear import Design, gram_factor, minimise
-from tacit.rewards.objectives import Targets, objective_for
+from tacit.rewards.objectives import Objective, Targets, objective_for
 from tacit.rewards.ridge import Folds, choose_ridge
 
 FOLDS = 5
@@ -29,6 +29,48 @@ class CrossFit:
     delta: Array
     """(members, n): by a fit that saw neither the comparison nor its block; NaN where no fold could be fitted."""
     l2: float
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """Comparisons ready to be fitted on some blocks and predicted on others."""
+
+    objective: Objective
+    design: Design
+    targets: Targets
+    given: torch.Tensor
+    """(n,) weights."""
+    blocks: Index
+    """(n, 2) what each side belongs to."""
+    folds: Folds
+    gram: torch.Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        features: np.ndarray,
+        a: Index,
+        b: Index,
+        tie: Array,
+        blocks: Index,
+        weight: Array | None,
+        rng: np.random.Generator,
+    ) -> _Fitting:
+        """Arguments as for `cross_fit`."""
+        objective = objective_for("comparison")
+        matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        rows = torch.from_numpy(np.stack([a, b], axis=1).astype(np.int64))
+        n = len(rows)
+        design = Design.of(matrix, Standardiser.of(matrix), rows, objective)
+        targets = Targets(torch.zeros(n), torch.zeros(n, 0), torch.from_numpy(np.asarray(tie) > 0), torch.zeros(n))
+        given = torch.ones(n) if weight is None else torch.from_numpy(np.asarray(weight, dtype=np.float32))
+        both = blocks if blocks.ndim == 2 else np.stack([blocks, blocks], axis=1)
+        folds = Folds.of(both, rng, most=FOLDS)
+        return cls(objective, design, targets, given, both, folds, gram_factor(design.matrix))
+
+    def heads(self, design: Design, targets: Targets, weights: torch.Tensor, l2: float) -> dict[str, torch.Tensor]:
+        """Linear heads, one for each row of `weights` (fits, n)."""
+        return minimise(design, targets, weights, self.objective, l2, gram=self.gram, tolerance=1e-3).parameters
 
 
 def cross_fit(
@@ -48,18 +90,10 @@ def cross_fit(
     `features` is (items, d), `a` and `b` (n,) items with a preferred (or tied), `blocks` (n,) or (n, 2). With `members`
     > 1 each is a bootstrap over blocks. Raises `TacitError` for a single block.
     """
-    objective = objective_for("comparison")
-    matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-    rows = torch.from_numpy(np.stack([a, b], axis=1).astype(np.int64))
-    n = len(rows)
-    design = Design.of(matrix, Standardiser.of(matrix), rows, objective)
-    targets = Targets(torch.zeros(n), torch.zeros(n, 0), torch.from_numpy(np.asarray(tie) > 0), torch.zeros(n))
-    given = torch.ones(n) if weight is None else torch.from_numpy(np.asarray(weight, dtype=np.float32))
-    pairs = blocks if blocks.ndim == 2 else np.stack([blocks, blocks], axis=1)
-    folds = Folds.of(pairs, rng, most=FOLDS)
-    gram = gram_factor(design.matrix)
-    l2, _ = choose_ridge(design, targets, given, objective, gram, pairs, rng)
-    _, codes = np.unique(pairs[:, 0], return_inverse=True)
+    own = _Fitting.of(features, a, b, tie, blocks, weight, rng)
+    design, given, folds, n = own.design, own.given, own.folds, len(own.given)
+    l2, _ = choose_ridge(design, own.targets, given, own.objective, own.gram, own.blocks, rng)
+    _, codes = np.unique(own.blocks[:, 0], return_inverse=True)
     place = torch.from_numpy(rng.permutation(int(codes.max()) + 1)[codes] / (codes.max() + 1))
     made = []
     for share in shares:
@@ -67,10 +101,7 @@ def cross_fit(
         copies = torch.from_numpy(bootstrap_weights(np.stack([codes, codes], axis=1), members, rng))
         weights = (copies[:, None] * (folds.train * allowed * given)[None]).reshape(-1, n)
         usable = weights.sum(1, keepdim=True) > 0
-        solution = minimise(
-            design, targets, torch.where(usable, weights, given), objective, l2 / share, gram=gram, tolerance=1e-3
-        )
-        head = solution.parameters
+        head = own.heads(design, own.targets, torch.where(usable, weights, given), l2 / share)
         scores = design.scores(head["linear"], head["bias"]).view(members, len(folds.train), n, 2)
         of_fold = scores[:, folds.fold, torch.arange(n)]
         known = usable.view(members, -1)[:, folds.fold]
@@ -96,31 +127,20 @@ def fit_here_test_there(
     whatever domain, so that prompts which domains share do not leak. NaN where no fit was possible. Raises `TacitError`
     for a single block.
     """
-    objective = objective_for("comparison")
-    matrix = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-    rows = torch.from_numpy(np.stack([a, b], axis=1).astype(np.int64))
-    n = len(rows)
-    design = Design.of(matrix, Standardiser.of(matrix), rows, objective)
-    targets = Targets(torch.zeros(n), torch.zeros(n, 0), torch.from_numpy(np.asarray(tie) > 0), torch.zeros(n))
-    given = torch.ones(n) if weight is None else torch.from_numpy(np.asarray(weight, dtype=np.float32))
-    pairs = blocks if blocks.ndim == 2 else np.stack([blocks, blocks], axis=1)
-    folds = Folds.of(pairs, rng, most=FOLDS)
-    gram = gram_factor(design.matrix)
+    own = _Fitting.of(features, a, b, tie, blocks, weight, rng)
+    design, given, folds, n = own.design, own.given, own.folds, len(own.given)
     count = int(domain.max()) + 1
     delta = np.full((count, n), np.nan)
     for k in range(count):
-        own = torch.from_numpy(np.flatnonzero(domain == k))
-        here = design.take(own)
-        weights = folds.train[:, own] * given[own]
+        inside = torch.from_numpy(np.flatnonzero(domain == k))
+        here, targets, counts = design.take(inside), own.targets[inside], given[inside]
+        weights = folds.train[:, inside] * counts
         usable = weights.sum(1, keepdim=True) > 0
         try:
-            l2, _ = choose_ridge(here, targets[own], given[own], objective, gram, pairs[own.numpy()], rng)
+            l2, _ = choose_ridge(here, targets, counts, own.objective, own.gram, own.blocks[inside.numpy()], rng)
         except TacitError:  # one prompt in this domain
             continue
-        solution = minimise(
-            here, targets[own], torch.where(usable, weights, given[own]), objective, l2, gram=gram, tolerance=1e-3
-        )
-        head = solution.parameters
+        head = own.heads(here, targets, torch.where(usable, weights, counts), l2)
         scores = design.scores(head["linear"], head["bias"])  # (folds, n, 2)
         of_fold = scores[folds.fold, torch.arange(n)]
         known = usable[folds.fold, 0]

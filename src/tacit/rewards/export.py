@@ -2,8 +2,8 @@
 
 - A feature reward with a linear head on the last token of a causal language model, not normalised, becomes the stock
   class of its architecture, which loads anywhere.
-- On any other pooling, or with an MLP head, it becomes `PooledForSequenceClassification`; its code lies in the folder
-  and transformers asks for `trust_remote_code=True`.
+- On any other pooling, or with an MLP head, it becomes `PooledForSequenceClassification`, which transformers reads
+  after `tacit.rewards.pooled_classifier.register()`; for programs without Tacit its code lies in the folder.
 - A language model with one label is a checkpoint already, and is copied.
 
 In a stock class the head is one row: w = the mean over members, with standardisation and temperature folded in by the

@@ -281,13 +281,12 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 def _model_class(settings: dict[str, Any]) -> Any:
     """The class that reads a checkpoint; for our own one transformers is told to take ours, not the folder's code."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     if settings.get("model_type") == "tacit_pooled":
-        from tacit.rewards.pooled_classifier import PooledConfig, PooledForSequenceClassification
+        from tacit.rewards.pooled_classifier import register
 
-        AutoConfig.register("tacit_pooled", PooledConfig, exist_ok=True)
-        AutoModelForSequenceClassification.register(PooledConfig, PooledForSequenceClassification, exist_ok=True)
+        register()
     return AutoModelForSequenceClassification
 
 

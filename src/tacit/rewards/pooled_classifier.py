@@ -1,11 +1,15 @@
 """A reward on pooled states of a transformer, as one transformers model. Made by `tacit export`.
 
-This file needs torch and transformers alone; `tacit export` lays a copy beside the weights, where
+Where Tacit is installed, `register` makes the class known to transformers, and no code from a folder runs:
 
-    AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    register()
+    AutoModelForSequenceClassification.from_pretrained(folder)
 
-finds it. For the states h_1..h_T of a text, x = h_T or their mean, divided by its length where `normalize` is set, of
-the last layer or of several `layers` one after another,
+This file needs torch and transformers alone; `tacit export` lays a copy beside the weights for programs without Tacit,
+which have to allow it.
+
+For the states h_1..h_T of a text, x = h_T or their mean, divided by its length where `normalize` is set, of the last
+layer or of several `layers` one after another,
 
     score = mean over members m of  w_m . x + b_m + v_m . relu(W_mL ... relu(W_m1 x + c_m1) ... + c_mL).
 """
@@ -15,7 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
@@ -86,3 +90,9 @@ class PooledForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             weight = attention_mask / attention_mask.sum(1, keepdim=True)
             vector = torch.bmm(weight[:, None], states.float())[:, 0]
         return torch.nn.functional.normalize(vector, dim=1) if self.config.normalize else vector
+
+
+def register() -> None:
+    """Let transformers read such folders with this class, and not with the code that lies in them."""
+    AutoConfig.register(PooledConfig.model_type, PooledConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(PooledConfig, PooledForSequenceClassification, exist_ok=True)

@@ -1,0 +1,155 @@
+"""Evidence to reward: `tacit check`, `fit` and `combine`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from tacit import terminal
+from tacit.cli.app import app
+from tacit.errors import TacitError
+from tacit.options.fit import (
+    FIT_OPTIONS,
+    JUDGE_OPTIONS,
+    PEOPLE_OPTIONS,
+    REASONING_OPTIONS,
+    SHAPE_OPTIONS,
+    CheckOptions,
+    CombineOptions,
+    FitOptions,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+if TYPE_CHECKING:
+    from tacit.evidence import Evidence
+
+
+@app.command
+def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = CheckOptions()) -> None:  # noqa: B008
+    """What is wrong with the data, row by row, and how to mend it; ends with 2 where something is.
+
+    Parameters
+    ----------
+    data
+        File, folder or hub:owner/name of evidence.
+    """
+    from tacit.evidence import check as check_evidence
+
+    against = None if options.against is None else options.read(options.against)
+    report = check_evidence(options.read(data), against=against, limit=options.limit)
+    if options.json_:
+        terminal.print_json(report.to_dict())
+    else:
+        for finding in report.findings:
+            print(finding)
+        terminal.print_table(terminal.named_rows(report.statistics), f"{report.source}: {report.kind}")
+    if not report.ok:
+        count = len(report.errors)
+        found = "an error" if count == 1 else f"{count} kinds of errors"
+        raise TacitError(f"{data}: {found} in the data. Mend {'it' if count == 1 else 'them'} as said above")
+
+
+@app.command
+def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> None:
+    """Evidence to reward, with a report on prompts that it has not seen.
+
+    Parameters
+    ----------
+    data
+        File, folder or hub:owner/name of evidence of any kind.
+    """
+    from tacit import rewards
+    from tacit.artefacts import atomic_directory, write_json
+    from tacit.audit.metrics import evaluate
+    from tacit.rewards.contract import Personal
+
+    terminal.require_free(options.out, "reward.json")
+    start = time.perf_counter()
+    options.permit()
+    train, test = _sides(data, options)
+    cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
+    prepared = options.imitates(train, test, encoder=options.encoder, cache=cache, seed=options.seed)
+    if prepared is not None:
+        train, test = prepared.train, prepared.test
+    own = set(FIT_OPTIONS + SHAPE_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS + JUDGE_OPTIONS)
+    # A saved configuration names every option: those at their defaults say nothing, and a model may lack them.
+    chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
+    chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
+    reward = rewards.fit(
+        train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.name, **chosen
+    )
+    shown = []
+    if prepared is not None:
+        from tacit.demonstrations.fit import tested
+
+        shown = tested(reward, prepared, evaluate, resamples=options.resamples, seed=options.seed)
+        reward.report["demonstrations"] = {**prepared.report, "held_out": shown}
+        reward.report["warnings"] = [*reward.report.get("warnings", ()), *prepared.report.get("warnings", ())]
+    for warning in reward.report.get("warnings", ()):
+        print(f"tacit: {warning}", file=sys.stderr)
+    metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
+    people = []
+    if test is not None and isinstance(reward, Personal):
+        from tacit.rewards.people.table import narrow, personal_table
+
+        people = personal_table(reward, test, resamples=options.resamples, seed=options.seed)
+    result = {
+        **metrics,
+        **({"people": people} if people else {}),
+        "n_train": reward.report["n_train"],
+        "n_test": metrics.get("n_test", 0),
+        "n_dropped": train.dropped,
+        "fit": reward.report,
+        "out": str(options.out),
+        "seconds": time.perf_counter() - start,
+    }
+    with atomic_directory(options.out) as folder:
+        reward.save(folder)
+        write_json(folder / "metrics.json", terminal.finite(result))
+        options.keep(folder / "config.yaml", data=data)
+    options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
+    if shown and not options.json_:
+        terminal.print_table(shown, "Held-out demonstrations against answers of the policies")
+    if people and not options.json_:
+        terminal.print_table(narrow(people), "Adapted to one person from that many comparisons, tested on others")
+
+
+def _sides(data: str, options: FitOptions) -> tuple[Evidence, Evidence | None]:
+    """What to fit on and what to report on."""
+    from tacit.evidence import split
+
+    train = options.read(data)
+    if options.test_data is not None:
+        return train, options.read(options.test_data)
+    if options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
+        return split(train, by=options.by, test=options.test, seed=options.seed)
+    return train, None
+
+
+@app.command
+def combine(recipe: Path, *, options: Annotated[CombineOptions, Parameter(name="*")]) -> None:
+    """A YAML file of rewards (sums, gates, vetoes, verifiers) as one folder that needs no other.
+
+    Parameters
+    ----------
+    recipe
+        YAML file that describes the reward; score, audit and select take it as it is, too.
+    """
+    from tacit.artefacts import write_json
+    from tacit.rewards.recipe import combined
+
+    terminal.require_free(options.out, "reward.json")
+    reward, result = combined(
+        options.load(recipe, options.cache), None if options.data is None else options.read(options.data)
+    )
+    reward.save(options.out)
+    write_json(options.out / "metrics.json", terminal.finite(result))
+    options.keep(options.out / "config.yaml", recipe=recipe)
+    options.show(result, result["parts"], f"Reward in {options.out}")
