@@ -10,6 +10,8 @@ gradient by (G - 1) / G.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -121,11 +123,21 @@ def gae(
     return advantages, torch.where(mask, advantages + values, torch.zeros_like(values))
 
 
-def whiten(advantages: Tensor, mask: Tensor, *, centre: bool = True, epsilon: float = 1e-8) -> Tensor:
-    """(A - mean) / std over all real tokens, (B, T), 0 elsewhere; `centre=False` leaves the mean in (divisor n - 1)."""
-    count = mask.sum()
+def whiten(
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    centre: bool = True,
+    epsilon: float = 1e-8,
+    everywhere: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> Tensor:
+    """(A - mean) / std over all real tokens, (B, T), 0 elsewhere; `centre=False` leaves the mean in (divisor n - 1).
+
+    `everywhere` adds up the sums (3,) of all processes.
+    """
     real = torch.where(mask, advantages, torch.zeros_like(advantages))
-    mean = real.sum() / count.clamp_min(1)
-    centred = torch.where(mask, advantages - mean, torch.zeros_like(advantages))
-    deviation = (centred.square().sum() / (count - 1).clamp_min(1)).sqrt()
-    return (centred if centre else real) / (deviation + epsilon)
+    sums = everywhere(torch.stack([real.double().sum(), real.double().square().sum(), mask.sum().double()]))
+    total, squares, count = (float(one) for one in sums)
+    mean = total / max(count, 1.0)
+    deviation = math.sqrt(max((squares - count * mean**2) / max(count - 1, 1.0), 0.0))
+    return (real - mean if centre else real) / (deviation + epsilon) * mask

@@ -82,8 +82,7 @@ class HindsightTuning:
         yield Step(parts, metrics, made.samples())
 
     def _part(self, responses: Responses, total: float) -> Loss:
-        said = self.policy.logprobs(responses)
-        return Loss(-(losses.token_weights(responses.mask, "token", tokens=total) * said.logprobs).sum())
+        return Loss(losses.sft(self.policy.logprobs(responses).logprobs, responses.mask, tokens=total))
 
     def evaluate(self) -> dict[str, float]:
         """What fresh samples under the best instruction are worth."""

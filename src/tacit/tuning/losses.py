@@ -51,12 +51,21 @@ def token_weights(
     return real / (max(rows, 1.0) * constant)
 
 
-def sft(logprobs: Tensor, mask: Tensor, average: Average = "token", weight: Tensor | None = None) -> Tensor:
+def sft(
+    logprobs: Tensor,
+    mask: Tensor,
+    average: Average = "token",
+    weight: Tensor | None = None,
+    *,
+    rows: float | None = None,
+    tokens: float | None = None,
+) -> Tensor:
     """-sum_t w_t log pi(a_t | s_t), a scalar: forward KL to the demonstrator up to his entropy (survey 4.3).
 
-    `logprobs` and `mask` are (B, T), `weight` (B,) weighs rows, `average` is that of `token_weights`.
+    `logprobs` and `mask` are (B, T), `weight` (B,) weighs rows; `average`, `rows` and `tokens` are those of
+    `token_weights`.
     """
-    weights = token_weights(mask, average)
+    weights = token_weights(mask, average, rows=rows, tokens=tokens)
     if weight is not None:
         weights = weights * weight[:, None]
     return -(weights * logprobs).sum()
@@ -228,16 +237,11 @@ class Clipped:
     """The ratio lies over 1 + high and the advantage is positive."""
 
 
-def reinforce(logprobs: Tensor, advantages: Tensor) -> Tensor:
-    """-A_t log pi(a_t | s_t), (B, T): its gradient is that of -J in the mean (Williams 1992)."""
-    return -advantages * logprobs
-
-
 def clipped(logprobs: Tensor, old: Tensor, advantages: Tensor, low: float = 0.2, high: float = 0.2) -> Clipped:
     """-min(rho_t A_t, clip(rho_t, 1 - low, 1 + high) A_t) with rho_t = pi(a_t | s_t) / pi_old(a_t | s_t), (B, T).
 
     PPO (Schulman et al. 2017, arXiv 1707.06347, equation 7); high > low is DAPO's clip-higher (arXiv 2503.14476,
-    equation 10). At rho = 1 the gradient is that of `reinforce`.
+    equation 10). At rho = 1 the gradient is that of -A_t log pi(a_t | s_t) (Williams 1992).
     """
     ratio = torch.exp(logprobs - old)
     bounded = ratio.clamp(1 - low, 1 + high)

@@ -15,7 +15,6 @@ that stands in the loss, plus the critic's for ppo. Sources stand beside the fun
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -205,7 +204,7 @@ class PolicyGradient:
         counted = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
         if values is not None:
             found, returns = advantages.gae(rewards, values, mask, discount=options.discount, trace=options.trace)
-            return (self._whitened(found, mask) if options.whiten else found), counted, returns
+            return self._scaled(found, mask), counted, returns
         returns = advantages.to_go(rewards, mask, options.discount)
         grouped = made.grouped(returns)
         match options.estimator:
@@ -220,7 +219,7 @@ class PolicyGradient:
             case other:
                 raise TacitError(f"no estimator `{other}`. Choose one of: reinforce, remax, rloo, grpo, ppo")
         found = found.reshape(returns.shape)
-        return (self._whitened(found, mask) if options.whiten else found * mask), counted, None
+        return self._scaled(found, mask), counted, None
 
     def _reinforce(self, returns: Tensor) -> Tensor:
         match self.options.baseline:
@@ -240,14 +239,10 @@ class PolicyGradient:
         beyond = returns[:, -1:].expand(-1, max(0, width - returns.shape[1]))
         return torch.cat([returns, beyond], 1)[:, :width]
 
-    def _whitened(self, values: Tensor, mask: Tensor) -> Tensor:
-        everywhere = self.processes.sum(
-            torch.stack([(values * mask).sum(), (values.square() * mask).sum(), mask.sum()]).double()
-        )
-        total, squares, count = (float(one) for one in everywhere)
-        mean = total / max(count, 1)
-        deviation = math.sqrt(max((squares - count * mean**2) / max(count - 1, 1), 0.0))
-        return (values - mean) / (deviation + 1e-8) * mask
+    def _scaled(self, found: Tensor, mask: Tensor) -> Tensor:
+        if self.options.whiten:
+            return advantages.whiten(found, mask, everywhere=self.processes.sum)
+        return found * mask
 
     def _everywhere(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """A function of all processes' rows, and this process's part of what it gives."""

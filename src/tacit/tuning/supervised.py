@@ -113,9 +113,8 @@ class Demonstrations:
         device = device_of(self.policy)
         responses = as_responses([self.rows.prompts[i] for i in rows], [self.rows.completions[i] for i in rows], device)
         said = self.policy.logprobs(responses)
-        weights = losses.token_weights(responses.mask, self.average, rows=total_rows, tokens=total_tokens)
-        weights = weights * torch.tensor([self.rows.weights[i] for i in rows], device=device)[:, None]
-        value = -(weights * said.logprobs).sum()
+        own = torch.tensor([self.rows.weights[i] for i in rows], device=device)
+        value = losses.sft(said.logprobs, responses.mask, self.average, own, rows=total_rows, tokens=total_tokens)
         nll = -(said.logprobs.detach() * responses.mask).sum()
         return Loss(weight * value, {"nll": (nll, float(responses.mask.sum()))})
 
