@@ -13,10 +13,11 @@ from test_extrapolation import rank_correlation
 from worlds import demonstrations, loaded, truth
 
 from tacit import rewards
-from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary, cut
+from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
 from tacit.demonstrations.discriminator import Discriminator, DiscriminatorOptions
 from tacit.demonstrations.extrapolation import Demos
 from tacit.demonstrations.induced import InducedReward
+from tacit.demonstrations.judges import cut
 from tacit.errors import TacitError
 from tacit.features import load_encoder
 from tacit.policies.contract import Sampling

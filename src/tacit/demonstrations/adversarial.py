@@ -23,18 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from tacit.conversation import Completion, Prompt, completion_text, texts
-from tacit.demonstrations.discriminator import Discriminator, DiscriminatorOptions
+from tacit.conversation import Prompt, completion_text
+from tacit.demonstrations.discriminator import DiscriminatorOptions
 from tacit.demonstrations.distance import Told, separated
 from tacit.demonstrations.divergences import Kind
 from tacit.demonstrations.extrapolation import Demos
-from tacit.demonstrations.induced import InducedPrefixReward, InducedReward
+from tacit.demonstrations.judges import judge_of
+from tacit.demonstrations.language import TrunkOptions
 from tacit.errors import EvidenceError
-from tacit.features import Encoder, FeatureStore
+from tacit.features import Encoder
 from tacit.policies.contract import Rollout, TrainablePolicy
-from tacit.tuning.crediting import crediting
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.loop import State, Step
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -72,11 +71,10 @@ class Adversary:
     """The learnt reward and what it learns from: demonstrations of some prompts, and answers as they come."""
 
     def __init__(
-        self, demos: Demos, encoder: Encoder, options: AdversarialOptions, *, cache: Path | None = None,
+        self, demos: Demos, reads: Encoder | TrunkOptions, options: AdversarialOptions, *, cache: Path | None = None,
         processes: Processes = Processes(),  # noqa: B008
     ) -> None:  # fmt: skip
         self.options, self.processes = options, processes
-        self.store = FeatureStore(encoder, cache)
         prompts, said, weights = demos.grouped()
         if len(prompts) < 4:
             raise EvidenceError(
@@ -92,13 +90,11 @@ class Adversary:
         self.rows = [(prompt, one) for prompt, every in self.seen for one in every]
         self.weights = [weight for i in sorted(order[count:]) for weight in weights[i]]
         self.distinct = len({completion_text(c) for _, c in self.rows}) / len(self.rows)
-        kind = InducedPrefixReward if options.per_token else InducedReward
-        empty = {"linear": torch.zeros(1, encoder.dim), "bias": torch.zeros(1)}
-        self.reward = kind(
-            encoder, empty, options.divergence, options.alpha, options.induced, options.clip, name="adversarial",
-            cache=cache,
+        self.judge = judge_of(
+            reads, self.rows, self.weights, options.discriminator, per_token=options.per_token, seed=options.seed,
+            cache=cache, processes=processes,
         )  # fmt: skip
-        self.discriminator: Discriminator | None = None
+        self.reward = self.judge.reward(name="adversarial", **self._shape())
         self.recent: list[tuple[Prompt, str]] = []
         self.metrics: dict[str, float] = {}
         self.scaled = False
@@ -108,26 +104,11 @@ class Adversary:
         """A fair sample of all answers of the run."""
         self.heard = 0
 
-    def features(self, rows: Sequence[tuple[Prompt, Completion]]) -> np.ndarray:
-        """(n, d)."""
-        return self.store.features([texts(prompt, completion) for prompt, completion in rows])
-
     def learn(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> None:
         """Fit on fresh answers, and renew the reward and its scale."""
         fresh = list(zip(prompts, answers, strict=True))
-        told = self.features(fresh)
-        discriminator = self._ready(told)
-        more = None
-        if self.options.per_token:
-            rng = np.random.default_rng([self.options.seed, 32, discriminator.rounds])
-            whole = len(told)
-            told = np.concatenate([told, self.features([(p, cut(c, rng)) for p, c in fresh])])
-            more = self.features([(p, cut(completion_text(c), rng)) for p, c in self.rows])
-            self.metrics = discriminator.learn(told, more)
-            told = told[:whole]
-        else:
-            self.metrics = discriminator.learn(told)
-        self.reward.parameters = discriminator.parameters()
+        self.metrics = self.judge.learn(fresh)
+        self.judge.renew(self.reward)
         self._remember(fresh)
         raw = self.reward.raw(self.reward.logits(prompts, answers))
         mean, deviation = float(raw.mean()), max(float(raw.std()), 1e-3)
@@ -140,29 +121,26 @@ class Adversary:
 
     def tell(self, answers: Sequence[str]) -> Told:
         """How well a fresh discriminator, fitted on recent answers, tells answers to the held-out prompts apart."""
-        ours = self.features(self.recent)
-        judge = Discriminator(self.features(self.rows), ours, self._judging(), self.weights)
-        judge.learn(ours)
-        head = InducedReward(self.reward.encoder, judge.parameters(), cache=self.reward.cache)
+        judge = self.judge.fresh(self.recent)
         said = [(number, prompt, one) for number, (prompt, every) in enumerate(self.held_out) for one in every]
         asked = [
             (number, prompt, answer)
             for number, ((prompt, _), answer) in enumerate(zip(self.held_out, answers, strict=True))
         ]
         rows = [*asked, *said]
-        scores = head.logits([prompt for _, prompt, _ in rows], [one for _, _, one in rows])
+        scores = judge.logits([(prompt, one) for _, prompt, one in rows])
         side = np.repeat([0.0, 1.0], [len(asked), len(said)])
         return separated(scores, side, [number for number, _, _ in rows], seed=self.options.seed)
 
     def state(self) -> State:
         """The discriminator and the scale."""
-        if self.discriminator is None:
-            return State({"rounds": 0})
-        values: dict[str, Any] = {"rounds": self.discriminator.rounds, "metrics": self.metrics, "heard": self.heard}
+        held = self.judge.state()
+        values: dict[str, Any] = {**held.values, "rounds": self.judge.rounds}
+        values |= {"metrics": self.metrics, "heard": self.heard}
         values |= {"offset": self.reward.offset, "scale": self.reward.scale}
         for name in ("recent", "first", "history"):
             values[name] = [list(row) for row in getattr(self, name)]
-        return State(values, self.discriminator.tensors())
+        return State(values, held.tensors)
 
     def restore(self, state: State) -> None:
         """Take it over."""
@@ -170,30 +148,23 @@ class Adversary:
             return
         for name in ("recent", "first", "history"):
             setattr(self, name, [(prompt, answer) for prompt, answer in state.values[name]])
-        self._ready(self.features(self.recent)).restore(state.tensors, int(state.values["rounds"]))
-        assert self.discriminator is not None
-        self.reward.parameters = self.discriminator.parameters()
+        self.judge.restore(state, self.recent)
+        self.judge.renew(self.reward)
         self.reward.offset, self.reward.scale = float(state.values["offset"]), float(state.values["scale"])
         self.scaled, self.metrics, self.heard = True, dict(state.values["metrics"]), int(state.values["heard"])
 
-    def learnt(self, name: str) -> InducedReward:
+    def learnt(self, name: str) -> Any:
         """The reward of the whole run: of a discriminator fitted on demonstrations against answers of every stage.
 
         The last round's reward knows only what is still wrong, which is nothing where the run has succeeded. Half of
         the answers here are the initial policy's, so that it ranks those, and half come evenly from all rounds, so that
         what tuning on it leads to has been seen as well.
         """
-        mine, rng = self.reward, np.random.default_rng([self.options.seed, 33])
+        rng = np.random.default_rng([self.options.seed, 33])
         count = max(len(self.first), len(self.history))
         sides = [side for side in (self.first, self.history) if side]
         rows = [side[i] for side in sides for i in rng.permutation(np.arange(count) % len(side)).tolist()]
-        answers = self.features(rows)
-        judge = Discriminator(self.features(self.rows), answers, self._judging(), self.weights)
-        judge.learn(answers)
-        reward = type(mine)(
-            mine.encoder, judge.parameters(), mine.divergence, mine.alpha, mine.kind, mine.clip, name=name,
-            cache=mine.cache,
-        )  # fmt: skip
+        reward = self.judge.fresh(rows).reward(name=name, **self._shape())
         raw = reward.raw(reward.logits([p for p, _ in rows], [c for _, c in rows]))
         reward.offset, reward.scale = float(raw.mean()), max(float(raw.std()), 1e-3)
         return reward
@@ -208,21 +179,9 @@ class Adversary:
             elif (place := int(rng.integers(self.heard))) < _HISTORY:
                 self.history[place] = row
 
-    def _ready(self, answers: np.ndarray) -> Discriminator:
-        if self.discriminator is None:
-            told = self.features(self.rows)
-            self.discriminator = Discriminator(told, answers, self.options.discriminator, self.weights)
-        return self.discriminator
-
-    def _judging(self) -> DiscriminatorOptions:
-        mine = self.options.discriminator
-        return DiscriminatorOptions(mine.hidden, mine.gradient_penalty, 0, 4 * mine.passes, mine.seed + 1)
-
-
-def cut(text: str, rng: np.random.Generator) -> str:
-    """The text up to a random word's end; a single word, or none, stays whole."""
-    places = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
-    return text[: places[int(rng.integers(len(places)))]] if places else text
+    def _shape(self) -> dict[str, Any]:
+        mine = self.options
+        return {"divergence": mine.divergence, "alpha": mine.alpha, "kind": mine.induced, "clip": mine.clip}
 
 
 @dataclass
@@ -269,7 +228,7 @@ class Adversarial(PolicyGradient):
         )
         way: Callable[..., Any] | None = None
         if chosen.per_token:
-            way = crediting("prefix", adversary.reward, batch=sampling.batch, processes=processes)
+            way = adversary.judge.credit(adversary.reward)
         super().__init__(policy, sampler, options, steps, crediting=way, evaluation=evaluation, processes=processes)
         self.name, self.adversary = "adversarial", adversary
         self.rounds, self.collapses = 0, 0

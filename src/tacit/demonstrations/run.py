@@ -19,7 +19,9 @@ from tacit.tuning.sampling import SamplingOptions
 METHODS = ("spin", "adversarial", "iq")
 
 _EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
-_DISCRIMINATOR = ("hidden", "gradient_penalty", "replay")
+_FEATURES = ("encoder", "hidden")
+_TRUNK = ("discriminator_model", "discriminator_learning_rate", "discriminator_steps")
+_DISCRIMINATOR = ("discriminator", "gradient_penalty", "replay", *_FEATURES, *_TRUNK)
 _NOT = {
     "spin": (
         *("loss_type", "label_smoothing", "gamma", "sft_weight", "desirable_weight", "undesirable_weight", "online"),
@@ -38,7 +40,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "spin": (*(name for name in TUNING["dpo"] if name not in _NOT["spin"]), "iterations"),
     "adversarial": (
         *(name for name in TUNING["rloo"] if name not in _NOT["adversarial"]),
-        *("divergence", "alpha", "induced", "clip", "per_token", "stop_when_same", "encoder", *_DISCRIMINATOR),
+        *("divergence", "alpha", "induced", "clip", "per_token", "stop_when_same", *_DISCRIMINATOR),
     ),
     "iq": (*(name for name in TUNING["sft"] if name not in _NOT["iq"]), "td_weight", "discount"),
 }
@@ -178,14 +180,12 @@ def _one_log(out: Path, iterations: int) -> None:
 def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
     from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
     from tacit.demonstrations.discriminator import DiscriminatorOptions
-    from tacit.features import load_encoder
     from tacit.tuning.policy_gradient import GradientOptions
 
     seed = job.seed
     options = job.pick(AdversarialOptions, discriminator=job.pick(DiscriminatorOptions, seed=seed), seed=seed)
-    adversary = Adversary(
-        demos, load_encoder(str(job.get("encoder", "auto"))), options, cache=job.cache, processes=job.processes
-    )
+    policy = _policy(job, job.policy)
+    adversary = Adversary(demos, _reads(job, policy), options, cache=job.cache, processes=job.processes)
     n = int(job.get("num_generations", 8))
     if job.batch % n:
         raise TacitError(f"a round of {job.batch} answers cannot be cut into groups of {n}. Mend --num_generations")
@@ -193,7 +193,6 @@ def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str,
     gradient = job.pick(GradientOptions, estimator="rloo", micro_batch=job.micro, measure_kl=True)
     per_round = gradient.num_iterations * gradient.num_mini_batches
     rounds = max(1, round(float(job.get("num_train_epochs")) * len(adversary.prompts) / sampling.prompts_per_round))
-    policy = _policy(job, job.policy)
     method = Adversarial(
         policy, adversary, sampling, gradient, int(job.get("max_steps") or rounds * per_round),
         evaluation=_evaluation(job, policy, adversary.reward), processes=job.processes,
@@ -206,6 +205,31 @@ def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str,
         method.save_reward(job.out / "reward")
     job.processes.wait()
     return {**found, **method.outcome(), "reward": str(job.out / "reward")}
+
+
+def _reads(job: DemonstrationJob, policy: Any) -> Any:
+    """What the discriminator reads through: an encoder, or the trunk of a language model."""
+    language = job.get("discriminator") == "language-model"
+    for name in _FEATURES if language else _TRUNK:
+        if job.options.get(name) is not None:
+            other = "features" if language else "language-model"
+            raise TacitError(f"--{name} is about a discriminator on {other}. Leave it out, or --discriminator {other}")
+    if not language:
+        from tacit.features import load_encoder
+
+        return load_encoder(str(job.get("encoder", "auto")))
+    from tacit.demonstrations.language import TrunkOptions
+    from tacit.policies import llama2c
+
+    trunk = job.get("discriminator_model", job.policy)
+    if llama2c.model_file(trunk) is not None:
+        raise TacitError(f"{trunk} is no transformers folder, as a discriminator needs. Make one with tacit convert")
+    given = {"learning_rate": "discriminator_learning_rate", "steps": "discriminator_steps"}
+    more = {to: job.options[name] for to, name in given.items() if job.options.get(name) is not None}
+    more |= {name: job.options[name] for name in ("gradient_penalty", "replay") if job.options.get(name) is not None}
+    return TrunkOptions(
+        Path(trunk), dtype=str(policy.dtype).removeprefix("torch."), device=str(policy.device), seed=job.seed, **more
+    )
 
 
 def _iq(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:

@@ -128,12 +128,21 @@ class TuneOnDemonstrations(BaseModel):
     """Of the divergence alpha (0.5)."""
     induced: Annotated[Literal["formal", "direct"] | None, _Tune] = None
     """adversarial: the divergence's exact reward f*(f'(u)), or -f(u) (formal)."""
+    discriminator: Annotated[Literal["features", "language-model"] | None, _Tune] = None
+    """adversarial: what judges answers: a head on text features, or a whole language model with a head (features)."""
+    discriminator_model: Annotated[str | None, _Tune] = None
+    """Folder of the discriminator's language model (a copy of --policy)."""
+    discriminator_learning_rate: Annotated[float | None, Field(gt=0), _Tune] = None
+    """Of the discriminator's language model (1e-5)."""
+    discriminator_steps: Annotated[int | None, Field(ge=1), _Tune] = None
+    """Steps that the discriminator's language model makes in each round (8)."""
     encoder: Annotated[str | None, _Tune] = None
     """Text features of the discriminator (auto)."""
     hidden: Annotated[int | None, Field(ge=0), _Tune] = None
     """Width of the discriminator's hidden layer; 0 for a linear one (0)."""
     gradient_penalty: Annotated[float | None, Field(ge=0), _Tune] = None
-    """Weight of the squared slope of the discriminator between demonstrations and answers (1)."""
+    """Weight of the squared slope of the discriminator between demonstrations and answers (1); of a language model's
+    head in its last states (.1)."""
     replay: Annotated[int | None, Field(ge=0), _Tune] = None
     """Answers of earlier rounds that the discriminator goes on seeing (512)."""
     clip: Annotated[float | None, Field(gt=0), _Tune] = None

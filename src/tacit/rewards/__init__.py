@@ -53,6 +53,8 @@ TYPES = {
     "inverted": "tacit.rewards.controls:InvertedReward",
     "induced": "tacit.demonstrations.induced:InducedReward",
     "induced_prefix": "tacit.demonstrations.induced:InducedPrefixReward",
+    "induced_language_model": "tacit.demonstrations.induced:InducedLanguageReward",
+    "induced_language_model_prefix": "tacit.demonstrations.induced:InducedLanguagePrefixReward",
     "soft_q": "tacit.demonstrations.inverse_q:SoftQReward",
     "sum": "tacit.rewards.combination:WeightedSum",
     "gate": "tacit.rewards.combination:Gate",

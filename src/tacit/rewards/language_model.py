@@ -95,15 +95,16 @@ class LanguageModelReward:
 
     def logits(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """The head's raw outputs (n, labels) float32, in the order given."""
-        import torch
-
         if len(prompts) != len(completions):
             raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
-        if len(prompts) == 0:
-            return np.zeros((0, self.model.config.num_labels), np.float32)
-        ids = self.rule.token_ids(self.tokenizer, prompts, completions)
-        device = self.model.device
+        return self.logits_of(self.rule.token_ids(self.tokenizer, prompts, completions) if len(prompts) else [])
+
+    def logits_of(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """The head's raw outputs (n, labels) float32 after the last of the token ids of each text."""
+        import torch
+
         result = np.empty((len(ids), self.model.config.num_labels), np.float32)
+        device = self.model.device
         with torch.inference_mode():
             for rows in batches([len(row) for row in ids], tokens_per_batch(device.type)):
                 ids_BT, real_BT = right_padded([ids[row] for row in rows], self.pad_id)

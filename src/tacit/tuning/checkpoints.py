@@ -55,7 +55,7 @@ def save(
     state = method.state()
     randoms = processes.gather(random_states())
     if processes.main:
-        moments, groups = _flattened(optimiser.state_dict())
+        moments, groups = flattened(optimiser.state_dict())
         tensors = {f"method.{name}": value for name, value in state.tensors.items()}
         for rank, (drawn, _) in enumerate(randoms):
             tensors |= {f"random.{rank}.{name}": value for name, value in drawn.items()}
@@ -115,7 +115,7 @@ def load(
                     f"{folder} holds no weights {name} of shape {tuple(target.shape)}. Resume with its policy"
                 )
             target.copy_(weights[name])
-    optimiser.load_state_dict(_nested(moments, manifest["groups"]))
+    optimiser.load_state_dict(nested(moments, manifest["groups"]))
     ahead = "method."
     kept = {name.removeprefix(ahead): value for name, value in tensors.items() if name.startswith(ahead)}
     method.restore(State(manifest["method"], kept))
@@ -171,13 +171,14 @@ def _whole(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
-def _flattened(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def flattened(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """An optimiser's state as flat tensors `index.name` and its groups as JSON."""
     tensors = {f"{index}.{name}": value for index, held in state["state"].items() for name, value in held.items()}
     return tensors, [dict(group) for group in state["param_groups"]]
 
 
-def _nested(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+def nested(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimiser's state from what `flattened` made of it."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")

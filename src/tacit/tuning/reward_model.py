@@ -105,7 +105,7 @@ class RewardTuning:
         records = list(evidence)
         self.data = _Encoded.of(records, self, source)
         self.objective = _objective(self.data.examples, options)
-        self.model = _classifier(folder, self.tokenizer, self.device)
+        self.model = classifier(folder, self.tokenizer, self.device)
         family = lean.family(self.model)
         self.family = family if family is not None and lean.agrees(family, self.model) else None
         self.text_head = _text_head(folder, self.device) if options.regulariser != "none" else None
@@ -156,9 +156,6 @@ class RewardTuning:
         """The reward as a folder that `tacit score`, `audit` and `serve` read, with its checkpoint inside."""
         place = Path(tempfile.mkdtemp(prefix=".reward.", dir=folder.parent))
         try:
-            with quietly():
-                self.model.save_pretrained(place, safe_serialization=True)
-                self.tokenizer.save_pretrained(place)
             offset = -self._mean_score() if self.objective.relative else 0.0
             report: dict[str, Any] = {
                 "kind": self.data.examples.kind,
@@ -166,7 +163,9 @@ class RewardTuning:
                 "steps": self.steps,
             }
             report |= {"objective": self.objective.name, "regulariser": self.options.regulariser}
-            LanguageModelReward(place, self.rule, name=folder.name, offset=offset, report=report).save(folder)
+            save_classifier(
+                self.model, self.tokenizer, self.rule, folder, place, name=folder.name, offset=offset, report=report
+            )
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -364,7 +363,7 @@ def _objective(examples: Examples, options: RewardTuningOptions) -> Objective:
     return found
 
 
-def _classifier(folder: Path, tokenizer: Any, device: str) -> Any:
+def classifier(folder: Path, tokenizer: Any, device: str) -> Any:
     """The checkpoint as a classifier with one label; its head starts from 0 where it has none."""
     from transformers import AutoModelForSequenceClassification
 
@@ -382,6 +381,17 @@ def _classifier(folder: Path, tokenizer: Any, device: str) -> Any:
     pad = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
     return model
+
+
+def save_classifier(
+    model: Any, tokenizer: Any, rule: TextRule, folder: Path, place: Path, *, name: str, offset: float = 0.0,
+    report: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """A classifier in memory as `LanguageModelReward` in `folder`; its checkpoint is written to `place` on the way."""
+    with quietly():
+        model.save_pretrained(place, safe_serialization=True)
+        tokenizer.save_pretrained(place)
+    LanguageModelReward(place, rule, name=name, offset=offset, report=dict(report)).save(folder)
 
 
 def _text_head(folder: Path, device: str) -> Any:
