@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_extrapolation import rank_correlation
-from worlds import demonstrations, loaded, truth
+from worlds import PREFERRED, demonstrations, loaded, truth
 
 from tacit import rewards
 from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
@@ -23,6 +23,7 @@ from tacit.features import load_encoder
 from tacit.policies.contract import Sampling
 from tacit.rewards.check import check_reward
 from tacit.rewards.heads import score_in_chunks
+from tacit.tuning.crediting import token_spans
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.policy_gradient import GradientOptions
 from tacit.tuning.sampling import SamplingOptions
@@ -197,6 +198,28 @@ def test_per_token_credit_runs(base_folder: Path, tmp_path: Path) -> None:
     reward = rewards.load(tmp_path / "reward")
     assert hasattr(reward, "score_prefixes")
     assert all(finding.ok for finding in check_reward(reward))
+
+
+def test_per_token_credit_is_what_each_word_adds(base_folder: Path, tmp_path: Path) -> None:
+    method = built(base_folder, 3, per_token=True)
+    train(method, tmp_path, LoopOptions(learning_rate=1e-6, num_samples=0))
+    reward = method.adversary.reward
+    method.sampler.quiet = True  # type: ignore[attr-defined]
+    made, _ = method.sampler.collect()
+    assert method.crediting is not None
+    found = method.crediting(made, method.policy)
+    assert torch.allclose(found.sum(1), made.rewards, atol=1e-4)
+    assert (found[~made.mask] == 0).all()
+    gains: dict[bool, list[float]] = {True: [], False: []}
+    for row, ends in enumerate(token_spans(method.policy, made)):
+        prompt, text = made.prompts[row // made.n], made.texts[row]
+        values = reward.score([prompt] * (len(ends) - 1), [text[:end] for end in ends[:-1]]).tolist()
+        steps = np.diff([0.0, *values, float(made.rewards[row])])
+        assert np.allclose(found[row, : len(ends)].numpy(), steps, atol=1e-4)
+        for begin, end, gain in zip(ends[:-2], ends[1:-1], steps[1:-1].tolist(), strict=True):
+            gains[text[begin:end].strip() in PREFERRED].append(gain)
+    # The demonstrator has more of some words: one of them adds more than another word does.
+    assert np.mean(gains[True]) > np.mean(gains[False]) + 0.2
 
 
 def test_wrong_options_are_sentences() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tabular import Tabular
 from test_extrapolation import rank_correlation
 from worlds import demonstrations, loaded
 
@@ -18,7 +20,7 @@ from tacit.errors import TacitError
 from tacit.rewards.check import check_reward
 from tacit.rewards.controls import LengthReward, RandomReward
 from tacit.tuning.loop import LoopOptions, train
-from tacit.tuning.supervised import encode
+from tacit.tuning.supervised import Encoded, encode
 
 
 def test_q_v_and_r_are_those_of_the_models_logits(base_folder: Path) -> None:
@@ -100,3 +102,92 @@ def test_iq_as_a_user_types_it(tacit: Any, base_folder: Path, demos_file: Path) 
     assert scored.code == 0, scored.err
     with pytest.raises(TacitError, match="td_weight"):
         InverseQOptions(td_weight=-1)
+
+
+def enumerated(discount: float, td_weight: float) -> tuple[Tabular, Tabular, Any]:
+    """A demonstrator in a token world of 2 prompts and 15 answers each, what `iq` makes of all it says, and the soft Q.
+
+    Every answer is a demonstration by its probability, so that nothing is left to chance.
+    """
+    demonstrator, learner = (Tabular(letters=2, horizon=3, seed=seed) for seed in (3, 4))
+    for policy in (demonstrator, learner):
+        policy.model.double()
+    every = demonstrator.every()
+    with torch.no_grad():
+        weights = demonstrator.log_probabilities().exp().flatten()
+    lengths = every.mask.sum(1).tolist()
+    rows = Encoded(
+        [every.prompts[p] for p in every.prompt_of.tolist()],
+        [row[:length] for row, length in zip(every.tokens.tolist(), lengths, strict=True)],
+        weights.tolist(),
+    )
+    learner.model.get_output_embeddings = lambda: SimpleNamespace(
+        weight=learner.model.logits.flatten(0, 1).T, bias=None
+    )
+    options = InverseQOptions(td_weight=td_weight, discount=discount)
+    method = InverseQ(learner, rows, inverse=options, batch=len(rows), micro_batch=len(rows), steps=1)
+    optimiser = torch.optim.LBFGS(
+        [learner.model.logits], max_iter=400, history_size=50, tolerance_grad=1e-9, tolerance_change=1e-13,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        (dealt,) = method.round(0)
+        value = sum(part().value for part in dealt.parts)
+        value.backward()  # type: ignore[union-attr]
+        return value  # type: ignore[return-value]
+
+    optimiser.step(loss)  # type: ignore[arg-type]
+    with torch.no_grad():
+        return demonstrator, learner, soft_q(learner, every, options)
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_the_truth_of_an_enumerated_world(discount: float) -> None:
+    """A small regulariser leaves the demonstrator's policy, and of the rewards that explain it takes the smallest.
+
+    With pi = p the loss is td_weight E (log p(a|s) + V(s) - gamma V(s'))^2: least squares in V, solved here apart.
+    """
+    demonstrator, learner, found = enumerated(discount, 3e-3)
+    every = demonstrator.every()
+    with torch.no_grad():
+        said = demonstrator.logprobs(every).logprobs.numpy()
+        p = demonstrator.log_probabilities().exp().numpy()
+        q = learner.log_probabilities().exp().numpy()
+    assert np.abs(p - q).sum(1).max() / 2 < 0.02
+    prompt, state = (x.numpy() for x in demonstrator.states(every))
+    mask = every.mask.numpy()
+    place = prompt * demonstrator.model.states + state
+    rows, targets, weights = [], [], []
+    for i in range(len(mask)):
+        length = int(mask[i].sum())
+        for t in range(length):
+            row = np.zeros(2 * demonstrator.model.states)
+            row[place[i, t]] += 1
+            if t + 1 < length:
+                row[place[i, t + 1]] -= discount
+            rows.append(row)
+            targets.append(-said[i, t])
+            weights.append(p.ravel()[i] ** 0.5)
+    scale = np.array(weights)[:, None]
+    values = np.linalg.lstsq(np.array(rows) * scale, np.array(targets) * scale[:, 0], rcond=None)[0]
+    truth = np.array(rows) @ values - np.array(targets)
+    assert np.abs(found.reward.numpy()[mask] - truth).max() < 0.03
+    if discount == 1.0:
+        # Any other reward that explains p differs by shaping: over an answer by the value of its prompt.
+        total = found.reward.sum(1).numpy().reshape(2, -1) - np.log(p)
+        assert np.ptp(total, axis=1).max() < 0.05
+
+
+def test_a_heavier_regulariser_gives_smaller_rewards_and_another_policy() -> None:
+    squares, distances = [], []
+    for weight in (0.0, 0.05, 0.5):
+        demonstrator, learner, found = enumerated(1.0, weight)
+        with torch.no_grad():
+            p, q = demonstrator.log_probabilities().exp(), learner.log_probabilities().exp()
+        squares.append(float((p.flatten() * found.reward.square().sum(1)).sum()))
+        distances.append(float((p - q).abs().sum(1).max() / 2))
+    assert distances[0] < 1e-4  # likelihood alone is the demonstrator itself
+    assert distances[0] < distances[1] < distances[2]
+    assert squares[0] > squares[1] > squares[2]

@@ -99,7 +99,7 @@ def _logsumexp(states_ND: Tensor, linear: Any) -> Tensor:
         logits = torch.nn.functional.linear(
             states.to(linear.weight.dtype), linear.weight, getattr(linear, "bias", None)
         )
-        return logits.float().logsumexp(-1)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1)
 
     parts: tuple[Tensor, ...] = torch.split(states_ND, _ROWS)
     if torch.is_grad_enabled():
