@@ -294,3 +294,50 @@ def test_wrong_options_are_sentences(base_folder: Path) -> None:
         LanguageDiscriminator(rows_of(2), TrunkOptions(base_folder), [0.0, 0.0])
     with pytest.raises(TacitError, match="one prompt each"):
         judge(base_folder).score(["a"], [])
+
+
+def test_bfloat16_is_near_and_learns(base_folder: Path) -> None:
+    exact, rough = (judge(base_folder, 40, dtype=dtype, learning_rate=1e-3) for dtype in ("float32", "bfloat16"))
+    for of in (exact, rough):
+        torch.nn.init.normal_(of.model.score.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    prompts, said = ["say 1:", "say 2:"], [" red blue", " lamp stone glass"]
+    assert np.allclose(exact.score(prompts, said), rough.score(prompts, said), atol=0.05)
+    first = rough.learn([(p, " lamp stone") for p in prompts])
+    for _ in range(3):
+        last = rough.learn([(p, " lamp stone") for p in prompts])
+    assert last["discriminator/loss"] < first["discriminator/loss"]
+    assert all(p.dtype == torch.float32 for p in rough.model.parameters())
+
+
+class Half:
+    """One of two processes, whose gradients and sums are the whole's once both have been added up by hand."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank, self.main = rank, rank == 0
+
+    def share(self, rows: list[Any]) -> list[Any]:
+        return rows[self.rank :: 2]
+
+    def add_gradients(self, parameters: Any) -> None:
+        self.parts = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_two_processes_make_the_step_of_one(per_token: bool, base_folder: Path) -> None:
+    every = []
+    for processes in (None, Half(0), Half(1)):
+        of = judge(base_folder, per_token=per_token)
+        torch.nn.init.normal_(of.model.score.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+        of.optimiser.step = lambda: None  # type: ignore[method-assign,assignment]
+        whole = Half(0)
+        whole.share = lambda rows: rows  # type: ignore[method-assign]
+        of.processes = processes or whole  # type: ignore[assignment]
+        found = of._step(of.told[:5], np.ones(5), of.told[5:8])
+        every.append((found["discriminator/loss"], of.processes.parts))  # type: ignore[attr-defined]
+    (loss, one), (first, left), (second, right) = every
+    assert loss == pytest.approx(first + second, rel=1e-5)
+    for whole_, a, b in zip(one, left, right, strict=True):
+        assert torch.allclose(whole_, a + b, atol=1e-5)
