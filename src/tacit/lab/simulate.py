@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.lab.mdp import MDP, Array, Ints
+from tacit.lab.solve import visits
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,61 @@ class Trajectories:
         table = counts.reshape(batch, states, actions, states)
         total = table.sum(-1)
         return total, np.where(total[..., None] > 0, table / np.maximum(total, 1)[..., None], 1 / states)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What trajectories of each policy did, without the trajectories: counts, which any number of them fit in."""
+
+    made: Array
+    """(B, S, A) how often each move was made."""
+    weighed: Array
+    """(B, S, A) the same, a move at time t counting gamma^t."""
+    led: Array
+    """(B, S, A, S) how often each move led where."""
+    n: float
+    """Trajectories."""
+
+    def counts(self) -> Array:
+        """As of `Trajectories`."""
+        return self.made
+
+    def visits(self) -> Array:
+        """As of `Trajectories`."""
+        return self.weighed / self.n
+
+    def moves(self) -> tuple[Array, Array]:
+        """As of `Trajectories`."""
+        total = self.made[..., None]
+        return self.made, np.where(total > 0, self.led / np.where(total > 0, total, 1), 1 / self.made.shape[-2])
+
+
+def tally(mdp: MDP, policy: Array, n: int | None, rng: np.random.Generator, *, steps: int) -> Tally:
+    """n trajectories of each policy (B, S, A) for `steps` moves, drawn as flows between states, at a cost free of n.
+
+    Of those in a state at a time, how many take each action is multinomial, and where each action leads; so counts have
+    the distribution that n independent trajectories give them. n None gives their expectation in one trajectory without
+    an end (`solve.visits`), the limit of many.
+    """
+    if n is None:
+        made = visits(mdp, policy)
+        return Tally(made, made, made[..., None] * mdp.dense, 1.0)
+    batch = len(policy)
+    made, weighed = np.zeros((2, *policy.shape))
+    led = np.zeros((*policy.shape, mdp.states))
+    here = rng.multinomial(n, mdp.start, size=batch)
+    chances = np.maximum(policy, 0) / policy.sum(-1, keepdims=True)
+    for t in range(steps):
+        here = here * mdp.live
+        if not here.any():
+            break
+        acted = rng.multinomial(here, chances)
+        moved = rng.multinomial(acted, mdp.dense)
+        made += acted
+        weighed += mdp.discount**t * acted
+        led += moved
+        here = moved.sum((1, 2))
+    return Tally(made, weighed, led, n)
 
 
 def gather(table: Array, states: Ints, actions: Ints) -> Array:

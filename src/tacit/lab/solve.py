@@ -115,6 +115,8 @@ def soft_optimal(
 ) -> Solution:
     """The policy that maximises return plus tau entropy, or less tau KL to `reference` (..., S, A) where one is given.
 
+    A reference need not be normalised: one of 1 and 0 is the maximum-entropy policy among the moves that have 1.
+
     Policy iteration with soft values: Newton's method on the soft Bellman equation, so that few steps suffice;
     fewer from a policy `begin` that is near (in worlds without a horizon).
     """
@@ -173,7 +175,7 @@ def _solve(
         return Solution(np.stack(policies, -3), np.stack(qs, -3), np.stack(vs, -2))
     shape = np.broadcast_shapes(table.shape, () if log_ref is None else log_ref.shape)
     values = np.zeros(shape[:-1])
-    first = reference if reference is not None else mdp.uniform()
+    first = mdp.uniform() if reference is None else reference / reference.sum(-1, keepdims=True)
     policy = np.broadcast_to(first if begin is None else begin, shape)
     for _ in range(_IMPROVEMENTS):
         if mdp.states <= _DENSE:

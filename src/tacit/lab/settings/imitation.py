@@ -9,24 +9,26 @@ from tacit.lab.mdp import Array
 from tacit.lab.optimise import softmax
 from tacit.lab.settings.offline import clone
 from tacit.lab.settings.task import Task
-from tacit.lab.simulate import draw
 from tacit.lab.solve import evaluate, occupancy
 
 
-def dagger(task: Task, batch: int, labels: int, rng: np.random.Generator, *, rounds: int = 8) -> Array:
+def dagger(task: Task, batch: int, labels: int | None, rng: np.random.Generator, *, rounds: int = 8) -> Array:
     """(B, S, A) cloning of the demonstrator's answers in states where the learner goes (Ross et al. 2011).
 
-    `labels` answers of the demonstrator, spread evenly over the rounds; it plays itself in the first.
+    `labels` answers of the demonstrator, spread evenly over the rounds; it plays itself in the first. None: as many as
+    one likes, so that shares are exact.
     """
     counts = np.zeros((batch, task.mdp.states, task.mdp.actions))
-    policy = np.repeat(task.expert.policy[None], batch, 0)
+    expert = policy = task.demonstrator(batch)
     for _ in range(rounds):
         made = occupancy(task.mdp, policy).sum(-1)
-        size = (batch, labels // rounds)
-        state = draw(made[:, None], rng, size)
-        answer = draw(task.expert.policy[state], rng, size)
-        np.add.at(counts, (np.arange(batch)[:, None], state, answer), 1)
-        policy = clone(counts)
+        if labels is None:
+            counts += made[..., None] * expert
+            policy = clone(counts, 1e-12)
+        else:
+            asked = rng.multinomial(labels // rounds, made / made.sum(-1, keepdims=True))
+            counts += rng.multinomial(asked, expert / expert.sum(-1, keepdims=True))
+            policy = clone(counts)
     return policy
 
 

@@ -13,7 +13,7 @@ from tacit.lab.irl import linear
 from tacit.lab.mdp import Array
 from tacit.lab.optimise import descend, log_softmax, softmax
 from tacit.lab.settings.task import Task
-from tacit.lab.simulate import Trajectories
+from tacit.lab.simulate import Tally, Trajectories
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Log:
         ended = task.mdp.live.astype(float)
         return cls(counts, rewards, np.where(made[..., None], dynamics, 0) * ended, task.mdp.discount)
 
+    @classmethod
+    def tallied(cls, task: Task, seen: Tally) -> Log:
+        """The same of a tally; a move of which where it led is counted paid accordingly."""
+        counts, dynamics = seen.moves()
+        paid = task.reward
+        if task.realised:
+            paid = np.einsum("bsat,bt->bsa", dynamics, np.broadcast_to(task.weights, (len(counts), task.mdp.states)))
+        made = counts > 0
+        ended = task.mdp.live.astype(float)
+        return cls(counts, np.where(made, paid, 0), np.where(made[..., None], dynamics, 0) * ended, task.mdp.discount)
+
     def backup(self, values: Array) -> Array:
         """(B, S, A) r + gamma E v(s') by the log."""
         return np.asarray(self.rewards + self.discount * np.einsum("bsat,bt->bsa", self.dynamics, values))
@@ -49,11 +60,14 @@ def clone(counts: Array, prior: float = 0.1) -> Array:
     return np.asarray(smooth / smooth.sum(-1, keepdims=True))
 
 
-def clone_linear(task: Task, counts: Array, *, l2: float = 1e-5) -> Array:
+def clone_linear(task: Task, counts: Array, *, l2: float | None = None, iterations: int = 1000) -> Array:
     """(B, S, A) behaviour cloning with the task's features: log pi(a|s) ~ w . phi(s, a), by maximum likelihood.
 
     What the features share between states carries over, without planning ahead: one step's reward stands for all.
+    `l2` weighs |w|^2 / 2 beside the mean over moves; None takes .01 over their number.
     """
+    if l2 is None:
+        l2 = 0.01 / float(counts.sum((-2, -1)).mean())
     share = counts / counts.sum((-2, -1), keepdims=True)
     weight = share.sum(-1, keepdims=True)
 
@@ -62,7 +76,7 @@ def clone_linear(task: Task, counts: Array, *, l2: float = 1e-5) -> Array:
         slope = np.einsum("bsa,sad->bd", weight * np.exp(log_policy) - share, task.features) + l2 * weights
         return float(-(share * log_policy).sum() + l2 / 2 * (weights**2).sum()), slope
 
-    return softmax(linear(task.features, descend(loss, np.zeros((len(counts), task.features.shape[-1])))))
+    return softmax(linear(task.features, descend(loss, np.zeros((len(counts), task.features.shape[-1])), iterations)))
 
 
 def advantage_weighted(log: Log, *, temperature: float, sweeps: int = 400) -> Array:

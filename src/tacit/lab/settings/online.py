@@ -93,7 +93,7 @@ def q_learning(
         wander = rng.random((batch, actors)) < explore
         action = np.where(wander, rng.integers(mdp.actions, size=(batch, actors)), best)
         following = step(mdp, state, action, rng)
-        reward = task.weights[following] if task.realised else task.reward[state, action]
+        reward = task.paid(state, action, following)
         _update(q, made, task, (state, action, reward, following), rate)
         if stored is not None:
             pick = rng.integers(stored[0].shape[1], size=(batch, replay))

@@ -18,11 +18,12 @@ from scipy.special import expit
 from tacit.lab.irl import linear
 from tacit.lab.mdp import Array
 from tacit.lab.optimise import descend, log_softmax, softmax
+from tacit.lab.settings.newton import fit_weights
 from tacit.lab.settings.task import Task
 from tacit.lab.simulate import Trajectories, draw, gather
 from tacit.lab.solve import optimal, soft_optimal
 
-PENALTIES = (1e-4, 1e-5, 1e-6, 1e-7)
+PENALTIES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Weights of the penalty that DPO and CPL choose among."""
 
 
@@ -47,23 +48,18 @@ def pairs(task: Task, policy: Array, n: int, noise: float, rng: np.random.Genera
     batch = len(policy)
     start = draw(np.broadcast_to(task.mdp.start, (batch, 1, task.mdp.states)), rng, (batch, n))
     first, second = (task.play(policy, n, rng, states=start) for _ in range(2))
-    gap = (task.totals(first) - task.totals(second)) @ task.weights
+    gap = ((task.totals(first) - task.totals(second)) * task.weights[..., None, :]).sum(-1)
     return Pairs(first, second, np.where(rng.random((batch, n)) < expit(gap / noise), 1.0, -1.0))
 
 
-def fit_reward(task: Task, judged: Pairs, *, l2: float = 1e-5) -> Array:
-    """(B, D) weights of the Bradley-Terry reward on trajectories: -log sigma(won w . (psi_1 - psi_2)) + l2 / 2 |w|^2.
+def fit_reward(task: Task, judged: Pairs) -> Array:
+    """(B, D) weights of the Bradley-Terry reward on trajectories, -log sigma(won w . (psi_1 - psi_2)).
 
-    In units of the people's noise; mean loss of the pairs.
+    By Newton's method, in units of the people's noise; mean loss of the pairs, with the `prior` of their number.
     """
-    gap, won = task.totals(judged.first) - task.totals(judged.second), judged.won
-
-    def loss(weights: Array) -> tuple[float, Array]:
-        odds = won * np.einsum("bnd,bd->bn", gap, weights)
-        slope = -np.einsum("bnd,bn->bd", gap, won * expit(-odds)) / won.shape[1] + l2 * weights
-        return float(np.logaddexp(0, -odds).mean(1).sum() + l2 / 2 * (weights**2).sum()), slope
-
-    return descend(loss, np.zeros((len(won), gap.shape[-1])))
+    gap, won = task.totals(judged.first) - task.totals(judged.second), judged.won > 0
+    n = won.shape[1]
+    return np.stack([fit_weights(own, said / n, ~said / n, n) for own, said in zip(gap, won, strict=True)])
 
 
 def trex(task: Task, batch: int, n: int, noise: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -74,7 +70,7 @@ def trex(task: Task, batch: int, n: int, noise: float, rng: np.random.Generator)
     log_expert = np.log(np.maximum(task.expert.policy, 1e-12))
     parts = []
     for share in (0.0, 0.25, 0.5):
-        policy = np.repeat(softmax(share * log_expert)[None], batch, 0)
+        policy = np.broadcast_to(softmax(share * log_expert), (batch, *log_expert.shape[-2:]))
         parts.append(pairs(task, policy, n // 3, noise, rng))
     weights = fit_reward(task, Pairs.joined(parts))
     reward = noise * linear(task.features, weights) * task.mdp.live[:, None]
@@ -127,7 +123,7 @@ def _contrast(task: Task, judged: Pairs, weight: npt.ArrayLike) -> Array:
     """The policy softmax(logits) of least -log sigma(won sum_t weight_t [log pi(first) - log pi(second)]).
 
     Logits, times the largest weight, have a penalty l2 / 2 |.|^2 beside the mean over pairs; each seed has the one of
-    `PENALTIES` that forecasts a fifth of its pairs best, which the fit does not see.
+    `PENALTIES` that forecasts a fifth of its pairs best, which the fit does not see, and is fitted to all pairs by it.
     """
     batch, n = judged.won.shape
     states, actions = task.mdp.states, task.mdp.actions
@@ -140,24 +136,25 @@ def _contrast(task: Task, judged: Pairs, weight: npt.ArrayLike) -> Array:
         odds = judged.won * (gap @ log_softmax(logits).ravel()).reshape(batch, n)
         return np.logaddexp(0, -odds), odds
 
-    def fit(logits: Array, l2: float) -> Array:
+    def fit(logits: Array, l2: float | Array, shown: npt.NDArray[np.bool_]) -> Array:
         def loss(logits: Array) -> tuple[float, Array]:
             each, odds = losses(logits)
             pull = -judged.won * expit(-odds) * shown / shown.sum()
             moved = (back @ pull.ravel()).reshape(batch, states, actions)
             slope = moved - softmax(logits) * moved.sum(-1, keepdims=True) + l2 * scale * logits
-            return float(each[:, shown].mean(1).sum() + l2 * scale / 2 * (logits**2).sum()), slope
+            return float(each[:, shown].mean(1).sum() + scale / 2 * (l2 * logits**2).sum()), slope
 
         return descend(loss, logits, 100)
 
     logits = chosen = np.zeros((batch, states, actions))
-    least = np.full(batch, np.inf)
+    least, weight_of = np.full(batch, np.inf), np.full((batch, 1, 1), PENALTIES[0])
     for l2 in PENALTIES:  # from strong to weak, each from the last one's end
-        logits = fit(logits, l2)
+        logits = fit(logits, l2, shown)
         held = losses(logits)[0][:, ~shown].mean(1)
-        chosen = np.where((held < least)[:, None, None], logits, chosen)
+        better = (held < least)[:, None, None]
+        chosen, weight_of = np.where(better, logits, chosen), np.where(better, l2, weight_of)
         least = np.minimum(held, least)
-    return softmax(chosen)
+    return softmax(fit(chosen, weight_of, np.ones(n, bool)))
 
 
 def _moves(seen: Trajectories, weight: Array) -> Any:

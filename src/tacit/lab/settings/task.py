@@ -18,7 +18,7 @@ import numpy as np
 
 from tacit.lab.irl import arrival_features, linear
 from tacit.lab.mdp import MDP, Array, Ints, frozen_lake, grid, moves_until
-from tacit.lab.simulate import Trajectories, simulate
+from tacit.lab.simulate import Trajectories, gather, simulate
 from tacit.lab.solve import Solution, optimal, soft_optimal
 from tacit.lab.tokens import token_mdp
 
@@ -35,7 +35,7 @@ class Task:
     features: Array
     """(S, A, D)."""
     weights: Array
-    """(D,) w of the true reward."""
+    """(D,) w of the true reward, or (B, D): one truth, and one demonstrator, for each member of a batch."""
     temperature: float
     steps: int
     """Moves of a sampled trajectory."""
@@ -56,8 +56,12 @@ class Task:
 
     @cached_property
     def reward(self) -> Array:
-        """(S, A) Phi w."""
+        """(S, A) or (B, S, A) Phi w."""
         return linear(self.features, self.weights) * self.mdp.live[:, None]
+
+    def demonstrator(self, batch: int) -> Array:
+        """(B, S, A) the demonstrator's policy for each member of a batch."""
+        return np.broadcast_to(self.expert.policy, (batch, self.mdp.states, self.mdp.actions))
 
     def uniform(self, batch: int) -> Array:
         """(B, S, A)."""
@@ -65,7 +69,7 @@ class Task:
 
     def demonstrations(self, batch: int, n: int, rng: np.random.Generator) -> Trajectories:
         """n trajectories of the demonstrator for each member of the batch."""
-        return self.play(np.repeat(self.expert.policy[None], batch, 0), n, rng)
+        return self.play(self.demonstrator(batch), n, rng)
 
     def play(
         self,
@@ -94,9 +98,13 @@ class Task:
 
     def earned(self, seen: Trajectories) -> Array:
         """(B, n, T) rewards as they were met: of the state reached on grids, where expectations hide the luck."""
-        if self.realised:
-            return np.asarray(self.weights[seen.following] * seen.alive)
-        return np.asarray(self.reward[seen.states, seen.actions] * seen.alive)
+        return self.paid(seen.states, seen.actions, seen.following) * seen.alive
+
+    def paid(self, states: Ints, actions: Ints, following: Ints) -> Array:
+        """(B, ...) what moves pay."""
+        if not self.realised:
+            return gather(self.reward, states, actions)
+        return gather(self.weights[..., None], following, np.zeros_like(following))
 
 
 def grid_task(*, certain: bool = False) -> Task:
