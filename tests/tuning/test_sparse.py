@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tacit.features.hashed import HashedEncoder
 from tacit.tuning import credit
 from tacit.tuning.crediting import LearntReturn, PrefixCredit, crediting, held
 from tacit.tuning.data import as_responses, read_prompts, take
+from tacit.tuning.hindsight import quantile_edges
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
 from tacit.tuning.preference import encode_labels, pairs_of
@@ -74,6 +76,9 @@ def test_partial_solutions_are_part_of_what_is_scored() -> None:
     Sampler(policy, ["0", "1"], TextReward(reward), options, starts=starts).collect()
     assert len(seen) == 4
     assert all(text.startswith("x ") for text in seen)
+    policy.tokenizer = SimpleNamespace(chat_template="{{ messages }}")  # type: ignore[assignment]
+    with pytest.raises(TacitError, match="chat template"):
+        Sampler(policy, ["0", "1"], TextReward(reward), options, starts=starts)
 
 
 def test_hindsight_instructions_by_hand() -> None:
@@ -83,6 +88,15 @@ def test_hindsight_instructions_by_hand() -> None:
         relabelled(["p"], np.zeros(1), ["a", "b"], [0.0, 1.0])
     with pytest.raises(TacitError, match="texts, not messages"):
         relabelled([[{"role": "user", "content": "p"}]], np.zeros(1), ["a", "b"], [0.5])
+
+
+def test_quantiles_of_repeated_rewards_leave_the_best_above_them() -> None:
+    right = np.array([0.0, 1.0, 1.0, 1.0])  # the median is the best reward itself
+    assert quantile_edges(right, 2).tolist() == [0.5]
+    assert quantile_edges(1 - right, 2).tolist() == [0.0]
+    assert quantile_edges(np.ones(4), 2).tolist() == [1.0]
+    assert quantile_edges(np.array([0.0, 1.0, 2.0, 3.0]), 2).tolist() == [1.5]
+    assert quantile_edges(np.array([0.0, 1.0, 4.0, 4.0, 4.0, 4.0]), 3).tolist() == [2.5, 2.5]
 
 
 def test_counts_by_hand() -> None:

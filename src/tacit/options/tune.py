@@ -187,7 +187,7 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations):
     curriculum: Annotated[bool, Flag, Parameter(group="Sparse rewards")] = False
     """Ask prompts of uncertain success more often."""
     success: Annotated[float | None, Parameter(group="Sparse rewards")] = None
-    """A response succeeds where its reward passes this (0.5)."""
+    """A response succeeds where its reward passes this (0.5); parts the two --instructions of hindsight where given."""
     reverse_curriculum: Annotated[bool, Flag, Parameter(group="Sparse rewards")] = False
     """Begin from most of a solution in --demonstrations, and give less as answers succeed."""
     bonus: Annotated[Literal["none", "count", "rnd"], Parameter(group="Sparse rewards")] = "none"

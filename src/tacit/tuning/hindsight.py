@@ -2,7 +2,8 @@
 
 Instructions go from the worst to the best. The policy is asked with the best one in front of the prompt; its answers
 are sorted by reward into as many levels, at quantiles of the round or at given edges; and each becomes a demonstration
-of its own level's instruction. A reward that is almost always zero still teaches what zero looks like.
+of its own level's instruction. A reward that is almost always zero still teaches what zero looks like. Rewards that
+are right or wrong want an edge between the two: quantiles say nothing of a round whose answers are all alike.
 """
 
 from __future__ import annotations
@@ -68,8 +69,7 @@ class HindsightTuning:
         made, metrics = self.sampler.collect()
         rewards = made.rewards.cpu().numpy()
         everywhere = self.processes.concatenated(made.rewards).cpu().numpy()
-        inner = np.linspace(0, 1, len(self.instructions) + 1)[1:-1]
-        edges = np.quantile(everywhere, inner) if self.edges is None else np.asarray(self.edges)
+        edges = quantile_edges(everywhere, len(self.instructions)) if self.edges is None else np.asarray(self.edges)
         prompts = [prompt for prompt in made.prompts for _ in range(made.n)]
         asked = self.policy.encode(relabelled(prompts, rewards, self.instructions, edges.tolist()))
         lengths, tokens = made.mask.sum(1).tolist(), made.rollout.tokens.tolist()
@@ -99,3 +99,15 @@ class HindsightTuning:
     def save(self, folder: Path) -> None:
         """The policy as a transformers folder."""
         self.policy.save(folder)
+
+
+def quantile_edges(rewards: np.ndarray, levels: int) -> np.ndarray:
+    """Rewards (levels - 1,) that part these rewards (n,) into as many equal shares, and never the best from above.
+
+    Rewards often repeat, and a quantile that is the best reward itself would have nothing above it. Such an edge goes
+    half way down to the next reward, so that the best answers keep the best instruction; where all rewards are alike,
+    none is above the edges.
+    """
+    edges: np.ndarray = np.quantile(rewards, np.linspace(0, 1, levels + 1)[1:-1])
+    distinct = np.unique(rewards)
+    return edges if len(distinct) == 1 else np.minimum(edges, distinct[-2:].mean())

@@ -176,7 +176,9 @@ def _rejection(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation |
             policy, sampler, steps, sft_weight=job.get("sft_weight", 1.0), micro_batch=job.micro, **shared
         )
     if rule == "hindsight":
-        return HindsightTuning(policy, sampler, steps, job.get("instructions", ()), micro_batch=job.micro, **shared)
+        instructions = job.get("instructions", ())
+        edges = [float(job.get("success"))] if job.get("success") is not None and len(instructions) == 2 else None
+        return HindsightTuning(policy, sampler, steps, instructions, edges, micro_batch=job.micro, **shared)
     options = job.pick(GradientOptions, **{**_gradient(job), "estimator": rule})
     mixed = _mixed(job, policy)
     return Rejection(

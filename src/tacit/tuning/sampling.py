@@ -221,6 +221,11 @@ class Sampler:
         self.policy.model.eval()
         if self.stream is None:
             self.stream = Shuffled(len(self.prompts), self.seed)
+        if self.starts is not None and getattr(self.policy.tokenizer, "chat_template", None):
+            raise TacitError(
+                "partial solutions would stand in the user's turn of this policy's chat template. Take a policy without"
+                " one, or leave --reverse_curriculum out"
+            )
         if self.options.prompts_per_round % self.processes.world:
             raise TacitError(
                 f"{self.options.prompts_per_round} prompts a round cannot be shared by {self.processes.world} processes"
