@@ -95,7 +95,7 @@ def _compare(
             side()
             seconds[name].append(time.perf_counter() - start)
             busy[name].append(time.process_time() - worked)
-    work = _multiply_adds(policy.model) * prompts * n * (tokens - 1)
+    work = multiply_adds(policy.model) * prompts * n * (tokens - 1)
     rows = []
     for name, times in seconds.items():
         ratios = [other / mine for other, mine in zip(seconds["transformers generate"], times, strict=True)]
@@ -119,7 +119,7 @@ def _compare(
 def bench_policy(size: int, dtype: str, context: int) -> Any:
     """A Llama of `size` million random weights with a tokenizer that writes numbers."""
     import torch
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     from tacit.policies.transformer import TransformerPolicy
@@ -132,14 +132,14 @@ def bench_policy(size: int, dtype: str, context: int) -> Any:
         eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {str(number): number for number in range(3, vocabulary)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")), eos_token="</s>", pad_token="<pad>"
-    )
+    numbers = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    numbers.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=numbers, eos_token="</s>", pad_token="<pad>")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TransformerPolicy(LlamaForCausalLM(config).eval().to(device), tokenizer, dtype=dtype)
 
 
-def _multiply_adds(model: Any) -> float:
+def multiply_adds(model: Any) -> float:
     """Of the matrix products for one token: every weight of a matrix once, the head included."""
     matrices = sum(
         weight.numel() for name, weight in model.named_parameters() if weight.dim() == 2 and "embed" not in name

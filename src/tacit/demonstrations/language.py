@@ -46,7 +46,7 @@ from tacit.models.checkpoint import (
     read_settings,
     right_padded,
 )
-from tacit.policies import lean
+from tacit.policies import fused, lean
 from tacit.policies.packing import pack
 from tacit.rewards.chat import TextRule
 from tacit.tuning.checkpoints import flattened, nested
@@ -289,7 +289,7 @@ class LanguageDiscriminator:
             [text.ids[: text.lead] for text in texts], [[*text.ids[text.lead :], 0] for text in texts], self.device
         )
         packed = pack(rows, torch.device(self.device))
-        states = lean.predicting_states(family, packed, self._dtype)
+        states = fused.predicting_states(family, packed, self._dtype)
         ends = rows.mask.sum(1)[packed.rows] - 1
         said = (packed.times > 0) | (ends == 0)
         return states[said], packed.rows[said], (packed.times == ends)[said]

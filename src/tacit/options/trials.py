@@ -46,6 +46,8 @@ class BenchOptions(Options):
     """Numbers of comparisons with flipped labels, for the suite `recovery`."""
     flip: Annotated[float | None, Field(ge=0.01, le=0.99)] = None
     """Share of those labels that are turned round."""
+    works: Annotated[tuple[str, ...] | None, Many] = None
+    """Some of the steps that the suite `tune` compares, such as `grpo` or `sft, ragged`."""
     seeds: Annotated[int | None, Field(ge=2)] = None
     """Repetitions behind each interval, with seeds that count up from --seed."""
     data: Path | None = None

@@ -52,7 +52,7 @@ class LeanDecoder:
         # Values come out of a product in `dtype` anyway; keys do not, and their scores would lose more.
         self.value_dtype = dtype if family.head_dim >= _WIDE else self.cache_dtype
         self.on_cpu = on_cpu
-        self.turned = _interleaved(family.head_dim).to(self.device)
+        self.turned = interleaved(family.head_dim).to(self.device)
         self.embedding = family.base.embed_tokens.weight.detach()
         self.layers = [self._prepared(layer) for layer in family.base.layers]
         head, bias = effective(family.head)
@@ -211,10 +211,10 @@ def _scaled(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.mul(weight.float(), scale, out=torch.empty(weight.shape, dtype=dtype, device=weight.device))
 
 
-def product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
-    """x (N, in) to x W^T + b (N, out) in `dtype`; packed for oneDNN on a processor where this torch can."""
+def product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int = 64) -> Product:
+    """x (N, in) to x W^T + b (N, out) in `dtype`; packed for oneDNN, for about `rows` rows, on a processor."""
     weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-    packed = _packed(weight)
+    packed = _packed(weight, rows)
     if packed is None:
         return lambda x: functional.linear(x, weight, bias)
     run = torch.ops.mkldnn._linear_pointwise.default
@@ -240,17 +240,17 @@ def _silu_product(both: Tensor) -> Tensor:
     return functional.silu(gate).mul_(up)
 
 
-def _packed(weight: Tensor) -> Tensor | None:
+def _packed(weight: Tensor, rows: int = 64) -> Tensor | None:
     """The weight in oneDNN's own layout; None where that cannot be had."""
     if weight.device.type != "cpu" or not torch._C._has_mkldnn:
         return None
     try:
-        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
     except (AttributeError, RuntimeError):  # not a public interface: another torch may lack it
         return None
     return packed
 
 
-def _interleaved(size: int) -> Tensor:
+def interleaved(size: int) -> Tensor:
     """Places 0, h, 1, h + 1, ... with h = size / 2: halves that turn together side by side."""
     return torch.arange(size).view(2, size // 2).t().flatten()

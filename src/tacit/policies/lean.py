@@ -24,7 +24,7 @@ from tacit.policies.packing import Block, Packed, pack
 
 _KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
 _CLASSES = tuple(f"{kind}For{head}" for kind in _KINDS for head in ("CausalLM", "SequenceClassification"))
-_SHORT = 256
+SHORT = 256
 """Most keys of a row for which attention is two plain products on a processor."""
 _ROPES = ("default", "linear", "llama3", "yarn")
 
@@ -122,19 +122,19 @@ def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tens
     last = len(base.layers) - 1
     for number, layer in enumerate(base.layers):
         attention = layer.self_attn
-        z = _rms(x, layer.input_layernorm.weight, found.eps)
+        z = rms(x, layer.input_layernorm.weight, found.eps)
         q, k, v = (
             getattr(attention, name)(z).view(len(x), -1, found.head_dim) for name in ("q_proj", "k_proj", "v_proj")
         )
         if found.query_norm:
-            q, k = _rms(q, attention.q_norm.weight, found.eps), _rms(k, attention.k_norm.weight, found.eps)
+            q, k = rms(q, attention.q_norm.weight, found.eps), rms(k, attention.k_norm.weight, found.eps)
         q, k = _turned(q, cos, sin), _turned(k, cos, sin)
         mixed = attend(q, k, v)
         if number == last:  # nothing attends to what follows: only the states that are wanted go on
             mixed, x = mixed[packed.wanted], x[packed.wanted]
         x = x + attention.o_proj(mixed)
-        x = x + layer.mlp(_rms(x, layer.post_attention_layernorm.weight, found.eps))
-    return _rms(x, base.norm.weight, found.eps).float()
+        x = x + layer.mlp(rms(x, layer.post_attention_layernorm.weight, found.eps))
+    return rms(x, base.norm.weight, found.eps).float()
 
 
 class _Attention:
@@ -142,21 +142,21 @@ class _Attention:
 
     def __init__(self, found: Family, packed: Packed, dtype: torch.dtype) -> None:
         self.found, self.blocks, self.dtype = found, packed.blocks, dtype
-        self.masks = [self._mask(block, dtype) for block in packed.blocks]
+        self.masks = [mask(block, dtype) for block in packed.blocks]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(N, H, D), (N, K, D), (N, K, D) to (N, H D)."""
         results = []
-        for block, mask in zip(self.blocks, self.masks, strict=True):
-            queries, keys, values = (_padded(part[block.start : block.stop], block) for part in (q, k, v))
+        for block, hidden in zip(self.blocks, self.masks, strict=True):
+            queries, keys, values = (padded(part[block.start : block.stop], block) for part in (q, k, v))
             if block.trunk is not None:
                 keys, values = (torch.cat([whole[block.trunk], own], 1) for whole, own in ((k, keys), (v, values)))
-            if keys.device.type == "cpu" and keys.shape[1] <= _SHORT:
-                mixed = self._products(queries, keys, values, mask)
+            if keys.device.type == "cpu" and keys.shape[1] <= SHORT:
+                mixed = self._products(queries, keys, values, hidden)
             else:
                 mixed = functional.scaled_dot_product_attention(
                     queries.transpose(1, 2).to(self.dtype), keys.transpose(1, 2).to(self.dtype),
-                    values.transpose(1, 2).to(self.dtype), attn_mask=None if block.trunk is None else mask,
+                    values.transpose(1, 2).to(self.dtype), attn_mask=None if block.trunk is None else hidden,
                     is_causal=block.trunk is None, scale=self.found.scale, enable_gqa=self.found.groups > 1,
                 ).transpose(1, 2)  # fmt: skip
             flat = mixed.reshape(-1, mixed.shape[2] * mixed.shape[3])
@@ -178,21 +178,26 @@ class _Attention:
             mixed = torch.bmm(torch.softmax(scores, -1).view(len(q), groups * width, -1), v)
         return mixed.view(count, heads, width, size).transpose(1, 2)
 
-    @staticmethod
-    def _mask(block: Block, dtype: torch.dtype) -> Tensor:
-        """0 where a query may look and -inf elsewhere, (b or 1, 1, width, P + width).
 
-        Padding stands after the tokens, where no token looks.
-        """
-        device = block.lengths.device
-        allowed = torch.ones(1, block.width, block.width, dtype=torch.bool, device=device).tril()
-        if block.trunk_real is not None:
-            before = block.trunk_real[:, None].expand(-1, block.width, -1)
-            allowed = torch.cat([before, allowed.expand(len(before), -1, -1)], 2)
-        return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, -torch.inf)[:, None]
+def mask(block: Block, dtype: torch.dtype) -> Tensor:
+    """0 where a query may look and -inf elsewhere, (b or 1, 1, width, P + width).
+
+    Padding stands after the tokens, where no token looks.
+    """
+    device = block.lengths.device
+    allowed = torch.ones(1, block.width, block.width, dtype=torch.bool, device=device).tril()
+    if block.trunk_real is not None:
+        before = block.trunk_real[:, None].expand(-1, block.width, -1)
+        allowed = torch.cat([before, allowed.expand(len(before), -1, -1)], 2)
+    return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, -torch.inf)[:, None]
 
 
-def _padded(flat: Tensor, block: Block) -> Tensor:
+def keys(block: Block) -> int:
+    """Most keys that a query of a block looks at."""
+    return block.width + (0 if block.trunk is None else block.trunk.shape[1])
+
+
+def padded(flat: Tensor, block: Block) -> Tensor:
     """Tokens (n, H, D) of a block as (b, width, H, D), right padded with zeros."""
     count = len(block.lengths)
     if block.places is not None:
@@ -234,7 +239,8 @@ _scatter: Any = _Scatter.apply
 _gather: Any = _Gather.apply
 
 
-def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight, float32."""
     return functional.rms_norm(x.float(), (x.shape[-1],), weight.float(), eps)
 
 

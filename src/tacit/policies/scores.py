@@ -4,7 +4,8 @@ For states h_1..h_N, output weights W (V, d), bias b and temperature T,
 
     l_i = (W h_i + b) / T,   log p(a_i) = l_i[a_i] - logsumexp(l_i),   H_i = logsumexp(l_i) - sum_v p_i[v] l_i[v].
 
-Logits exist for some hundred tokens at a time and are computed again in the backward pass, which needs
+Logits exist for some hundred tokens at a time. What the backward pass needs of them is kept where it is little (the
+probabilities, in the precision of the products), and otherwise computed again:
 
     d log p(a) / d l = onehot(a) - p,   d H / d l = -p (log p + H)
 
@@ -20,6 +21,9 @@ from torch import Tensor
 
 _ELEMENTS = 1 << 22
 """Logits at a time: 16 MiB in float32."""
+
+_KEPT = 1 << 25
+"""Most probabilities that are kept for the backward pass."""
 
 
 def token_scores(
@@ -63,14 +67,22 @@ class _Scores(torch.autograd.Function):
         logprobs_N = states.new_empty(n, dtype=torch.float32)
         total_N = torch.empty_like(logprobs_N)
         entropy_N = torch.empty_like(logprobs_N) if entropy else states.new_zeros(0, dtype=torch.float32)
+        keep = n * len(weight) <= _KEPT and any(ctx.needs_input_grad[:3])
+        kept_NV = states.new_empty(n, len(weight)) if keep else None
         for part in _chunks(n, weight.shape[0]):
             logits = _logits(states[part], weight, bias_V, temperature)
-            total_N[part] = torch.logsumexp(logits, 1)
-            logprobs_N[part] = logits.gather(1, targets_N[part, None]).squeeze(1) - total_N[part]
+            most = logits.amax(1, keepdim=True)
+            logits.sub_(most)
+            said = logits.gather(1, targets_N[part, None]).squeeze(1)
+            shares = torch.exp(logits)
+            sums = shares.sum(1)
+            logsum = sums.log()
+            logprobs_N[part], total_N[part] = said - logsum, logsum + most[:, 0]
             if entropy:
-                logp = logits.sub_(total_N[part, None])
-                entropy_N[part] = -torch.exp(logp).mul_(logp).sum(1)
-        ctx.save_for_backward(states, weight, bias_V, targets_N, total_N, entropy_N)
+                entropy_N[part] = logsum - torch.linalg.vecdot(shares, logits) / sums
+            if kept_NV is not None:
+                kept_NV[part] = shares.div_(sums[:, None])
+        ctx.save_for_backward(states, weight, bias_V, targets_N, total_N, entropy_N, kept_NV)
         ctx.temperature, ctx.types = temperature, (states_ND.dtype, weight_VD.dtype)
         ctx.set_materialize_grads(False)
         return logprobs_N, entropy_N
@@ -78,21 +90,25 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_N, grad_entropy_N = gradients
-        states, weight, bias_V, targets_N, total_N, entropy_N = ctx.saved_tensors
+        states, weight, bias_V, targets_N, total_N, entropy_N, kept_NV = ctx.saved_tensors
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         to_states = torch.empty_like(states) if needs_states else None
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         to_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
         for part in _chunks(len(states), weight.shape[0]):
-            logits = _logits(states[part], weight, bias_V, ctx.temperature)
-            logp = logits.sub_(total_N[part, None])
-            p = torch.exp(logp)
-            slope = torch.zeros_like(p)
-            if grad_entropy_N is not None:
-                slope = (logp + entropy_N[part, None]).mul_(p).mul_(-grad_entropy_N[part, None])
-            if grad_N is not None:
-                g = grad_N[part, None]
-                slope.addcmul_(p, g, value=-1.0).scatter_add_(1, targets_N[part, None], g)
+            g = None if grad_N is None else grad_N[part, None]
+            if kept_NV is not None and g is not None and grad_entropy_N is None:
+                slope = kept_NV[part].mul(-g.to(kept_NV.dtype))
+            else:
+                logp = _logits(states[part], weight, bias_V, ctx.temperature).sub_(total_N[part, None])
+                p = torch.exp(logp)
+                slope = torch.zeros_like(p)
+                if grad_entropy_N is not None:
+                    slope = logp.add_(entropy_N[part, None]).mul_(p).mul_(-grad_entropy_N[part, None])
+                if g is not None:
+                    slope.addcmul_(p, g, value=-1.0)
+            if g is not None:
+                slope.scatter_add_(1, targets_N[part, None], g.to(slope.dtype))
             if ctx.temperature != 1.0:
                 slope /= ctx.temperature
             cast = slope.to(weight.dtype)

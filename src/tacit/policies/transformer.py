@@ -21,7 +21,7 @@ from tacit.artefacts import atomic_directory
 from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
-from tacit.policies import lean, llama2c, stock
+from tacit.policies import fused, lean, llama2c, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
 from tacit.policies.decoding import LeanDecoder
 from tacit.policies.packing import pack
@@ -169,7 +169,7 @@ class TransformerPolicy:
         with self._precision():
             if found is not None:
                 packed = pack(responses, self.device)
-                return packed.rows, packed.times, lean.predicting_states(found, packed, self.dtype)
+                return packed.rows, packed.times, fused.predicting_states(found, packed, self.dtype)
             if not self._linear_head:
                 raise PolicyError(f"the logits of {self.name} are no linear map of its states. Use another model")
             batches = list(stock.row_batches(responses, self.device.type))

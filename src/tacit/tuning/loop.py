@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
+from tacit.policies.memory import keep_blocks
 from tacit.tuning import checkpoints
 from tacit.tuning.journal import Journal
 from tacit.tuning.processes import Processes
@@ -163,7 +164,8 @@ def trained(modules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def optimiser_of(parameters: Mapping[str, Any], options: LoopOptions) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices alone."""
+    """AdamW with weight decay on matrices alone; memory of the steps to come stays with the process."""
+    keep_blocks()
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     rest = [p for p in parameters.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -172,6 +174,7 @@ def optimiser_of(parameters: Mapping[str, Any], options: LoopOptions) -> torch.o
         lr=options.learning_rate,
         betas=(options.adam_beta1, options.adam_beta2),
         eps=options.adam_epsilon,
+        fused=True,
     )
 
 
@@ -213,7 +216,7 @@ def train(
                 factor = scale_of_rate(step, method.steps, options)
                 for group in optimiser.param_groups:
                     group["lr"] = options.learning_rate * factor
-                measured = _update(dealt, parameters, optimiser, options, processes, step)
+                measured = update(dealt, parameters, optimiser, options, processes, step)
                 step += 1
                 last = {**measured, "learning_rate": options.learning_rate * factor}
                 evaluated = options.eval_steps and step % options.eval_steps == 0
@@ -240,7 +243,7 @@ def train(
     }
 
 
-def _update(
+def update(
     dealt: Step,
     parameters: Mapping[str, Any],
     optimiser: torch.optim.Optimizer,
@@ -248,7 +251,7 @@ def _update(
     processes: Processes,
     step: int,
 ) -> dict[str, float]:
-    """Make one optimiser step; its metrics are those of all processes."""
+    """Make one optimiser step of weights (`trained`) and an optimiser (`optimiser_of`); metrics of all processes."""
     optimiser.zero_grad(set_to_none=True)
     total, sums = torch.zeros((), dtype=torch.float64), _Sums()
     for part in dealt.parts:

@@ -37,7 +37,7 @@ from tacit.models.checkpoint import (
     read_settings,
     right_padded,
 )
-from tacit.policies import lean
+from tacit.policies import fused, lean
 from tacit.policies.packing import pack
 from tacit.policies.scores import token_scores
 from tacit.rewards.chat import TextRule, default_rule
@@ -233,7 +233,7 @@ class RewardTuning:
         packed = pack(rows, torch.device(self.device))
         ends = rows.mask.sum(1)[packed.rows] - 1
         with self._arithmetic():
-            states = lean.predicting_states(family, packed, self._dtype)
+            states = fused.predicting_states(family, packed, self._dtype)
             final = packed.times == ends
             found = self.model.score(states[final])[:, 0].float()
         scores = torch.zeros(len(ids), device=self.device).index_put((packed.rows[final],), found)
