@@ -8,10 +8,11 @@ Two worlds, both on real text or a real model (`--data`: a folder above tiny-lm/
   are passages of Darwin alone. `gold` is the log-odds of Darwin by a linear classifier that was fitted on real passages
   which nobody else saw.
 
-Every policy is measured on openings that nothing has seen: `gold`; `kl`, nats of an answer from the initial policy;
-`told_apart`, the accuracy of a discriminator on held-out openings between answers and demonstrations (.5 where nothing
-tells them apart). `samples` counts answers that were drawn in learning. `proxy` is what the method's own reward gained
-on the initial policy, in its own units: where it rises and `gold` falls, the reward was hacked.
+Every policy is measured on openings that nothing has seen: `gold`, and its `gain` on the initial policy's; `kl`, nats
+of an answer from the initial policy; `told_apart`, the accuracy of a discriminator on held-out openings between answers
+and demonstrations (.5 where nothing tells them apart). `samples` counts answers that were drawn in learning. `proxy` is
+what the method's own reward gained on the initial policy, in its own units: where it rises and `gold` falls, the reward
+was hacked. The discriminators of the adversarial loop look at hashed features, or (`trunk`) are a copy of the learner.
 
 Behaviour cloning and `iq` draw nothing; AfD's pairings fit a reward, and RLOO tunes the initial policy on it with as
 many rounds of 64 answers as each divergence has in the adversarial loop; SPIN draws as many in three iterations as its
@@ -105,7 +106,8 @@ def once(data: Path, place: Path, seed: int, size: Size) -> list[dict[str, Any]]
     rows: list[dict[str, Any]] = []
     for name in size.worlds:
         folder = place / f"{name}-{seed}"
-        rows += _methods(making[name](data, folder, seed, size), folder, seed, size)
+        found = _methods(making[name](data, folder, seed, size), folder, seed, size)
+        rows += [{**row, "gain": row["gold"] - found[0]["gold"]} for row in found]
     return rows
 
 
@@ -227,6 +229,7 @@ def _methods(world: World, place: Path, seed: int, size: Size) -> list[dict[str,
     rows.append(_row(world, "SPIN", _load(place / "spin" / "policy"), start, seed, size, 3 * len(world.asked)))
     for name, kind in DIVERGENCES:
         rows.append(_adversarial(world, demos, name, kind, start, place, seed, size))
+    rows.append(_adversarial(world, demos, "js", "formal", start, place, seed, size, language=True))
     return rows
 
 
@@ -245,18 +248,21 @@ def _tuned(
 
 
 def _adversarial(
-    world: World, demos: Any, name: str, kind: Any, start: Any, place: Path, seed: int, size: Size
-) -> dict[str, Any]:
+    world: World, demos: Any, name: str, kind: Any, start: Any, place: Path, seed: int, size: Size,
+    *, language: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
+    from tacit.demonstrations.language import TrunkOptions
     from tacit.features import load_encoder
     from tacit.tuning.loop import train
 
     sampling, gradient, loop = _settings(seed, size)
     options = AdversarialOptions(divergence=name, induced=kind, seed=seed, stop_when_same=False)
-    adversary = Adversary(demos, load_encoder("hashed"), options, cache=place / "features")
+    trunk = TrunkOptions(world.base, learning_rate=size.supervised_rate, seed=seed)
+    adversary = Adversary(demos, trunk if language else load_encoder("hashed"), options, cache=place / "features")
     method = Adversarial(_load(world.base), adversary, sampling, gradient, size.rounds)
-    train(method, place / f"adversarial-{name}-{kind}", loop)
-    called = f"adversarial {name}" + (", direct" if kind == "direct" else "")
+    called = f"adversarial {name}" + (", direct" if kind == "direct" else "") + (", trunk" if language else "")
+    train(method, place / re.sub(r"\W+", "-", called), loop)
     drawn = method.rounds * size.rows
     row = _row(world, called, method.policy, start, seed, size, drawn, reward=adversary.learnt(called))
     return {**row, "failed": bool(method.failure)}
