@@ -53,10 +53,12 @@ def test_the_table_counts_failures_with_wilson_intervals() -> None:
 @pytest.mark.skipif(not (DATA / "tiny-lm").is_dir(), reason="needs stories260K (TACIT_DATA)")
 def test_settings_run(tmp_path: Path) -> None:
     scale = Scale(rounds=2, tokens=8, prompts=24, held_out=10, rows=16, resamples=20)
-    names = ("js", "per token", "reward not normalised", "language model, per token")
+    names = ("demonstrations", "no training", "js", "per token", "reward not normalised", "language model, per token")
     rows = once(DATA, tmp_path, 0, scale, names)
     assert [row["setting"] for row in rows] == list(names)
-    assert all(np.isfinite([row["gain"], row["kl"], row["told_apart"]]).all() for row in rows)
+    assert all(np.isfinite([row["gain"], row["kl"], row["told_apart"]]).all() for row in rows[1:])
+    assert rows[1]["kl"] == pytest.approx(0.0, abs=1e-3)
+    assert rows[2]["kl"] != rows[1]["kl"]
 
 
 def test_errors_are_failures_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ Stopping early is off, so that every run has the same chance to fail. A run has 
 
 `failed` is their number with a Wilson interval. `gain` is what the known scorer gained, `told apart` the accuracy of
 the fresh discriminator, .5 where nothing tells them apart. Rows below the divergences leave out, one at a time, what is
-meant to keep the loop from failing, or drive it harder.
+meant to keep the loop from failing, or drive it harder. `no training` draws other answers of the initial policy: what
+it fails is chance. `demonstrations` are the demonstrator's own answers to the held-out openings.
 """
 
 from __future__ import annotations
@@ -52,9 +53,12 @@ class Setting:
     """Multiplies the policy's learning rate."""
     language: bool = False
     per_token: bool = False
+    trained: bool = True
 
 
 SETTINGS = {
+    "demonstrations": Setting(trained=False),
+    "no training": Setting(trained=False),
     "reverse_kl (the default)": Setting(),
     "js": Setting("js"),
     "forward_kl": Setting("forward_kl"),
@@ -153,15 +157,20 @@ def _tried(
     from tacit.tuning.loop import LoopOptions, train
 
     policy = _load(world.base)
+    if name == "demonstrations":
+        gold = world.gold.score(world.held, world.held_said)
+        gain = float(gold.mean() - np.mean(start["gold"]))
+        return {"setting": name, "seed": seed, "gain": gain, "kl": None, "told_apart": None, "why": [], "said": ""}
     rate = scale.rate * setting.faster
     loop = LoopOptions(learning_rate=rate, lr_scheduler_type="constant", num_samples=0, seed=seed)
     row: dict[str, Any] = {"setting": name, "seed": seed, "gain": None, "kl": None, "told_apart": None}
     try:
         method = _method(setting, world, demos, policy, seed, scale)
-        train(method, out, loop)
+        if setting.trained:
+            train(method, out, loop)
     except TacitError as error:
         return {**row, "why": ["not finite"], "said": str(error)}
-    told = _measured(policy, _load(world.base), world, seed, scale)
+    told = _measured(policy, _load(world.base), world, seed + 1_000 * (not setting.trained), scale)
     gain = float(np.mean(told["gold"]) - np.mean(start["gold"]))
     why = failures(told, start, method.failure)
     return {**row, "gain": gain, "kl": told["kl"], "told_apart": told["told_apart"], "why": why, "said": method.failure}
