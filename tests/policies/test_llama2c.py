@@ -142,3 +142,12 @@ def test_the_real_model_tells_a_story() -> None:
     np.testing.assert_allclose(logits, numpy_logits(DATA / "stories260K.bin", tokens), atol=2e-4)
     (story,) = policy.generate(["Once upon a time"], 1, Sampling(max_new_tokens=60, temperature=0))[0]
     assert story.startswith(", there was a little girl named Lily. She loved to play outside in the park.")
+
+
+@real
+def test_what_is_sampled_by_default_is_what_training_says() -> None:
+    policy = TransformerPolicy.load(DATA)
+    rollout = policy.rollout(["Once upon a time", "Lily"], 16, Sampling(48, seed=3))
+    with torch.no_grad():
+        said = policy.logprobs(rollout).logprobs
+    assert ((said - rollout.logprobs) * rollout.mask).abs().max() < 0.02

@@ -29,6 +29,8 @@ from tacit.policies.rollout import sample
 from tacit.policies.scores import token_scores
 from tacit.policies.tokens import Codec, PolicyError
 
+_NARROW = 128
+"""States of fewer numbers are computed in float32 unless told otherwise."""
 DTYPES = ("auto", "float32", "bfloat16")
 _DEFAULT = Sampling()
 
@@ -41,7 +43,8 @@ class TransformerPolicy:
     model: a transformers causal LM, or its peft wrapper; weights in float32 where it is to be trained.
     tokenizer: its fast tokenizer.
     name: what to call it.
-    dtype: of matrix products, "float32", "bfloat16", or "auto": bfloat16 where the device computes it faster.
+    dtype: of matrix products, "float32", "bfloat16", or "auto": bfloat16 where the device computes it faster, but for
+        states of less than 128 numbers, where it gains little and its rounding weighs most.
     folder: where it was loaded from, so that `reference` can load it again; without one a copy is made when the
         reference is first asked for.
     """
@@ -52,7 +55,7 @@ class TransformerPolicy:
         if dtype not in DTYPES:
             raise PolicyError(f"dtype is `{dtype}`. Use one of: {', '.join(DTYPES)}")
         self.model, self.tokenizer, self.name, self.folder = model, tokenizer, name, folder
-        self.dtype = _auto_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
+        self.dtype = _auto_dtype(self.device, _width(model)) if dtype == "auto" else getattr(torch, dtype)
         self.codec = Codec(tokenizer, _ends(model, tokenizer), _context(model))
         found = lean.family(model)
         self.own_pass = found is not None and lean.agrees(found, model)
@@ -266,8 +269,16 @@ def _with_lora(model: Any, lora: int | dict[str, Any]) -> Any:
     return get_peft_model(model, LoraConfig(**options))
 
 
-def _auto_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has instructions for it."""
+def _width(model: Any) -> int:
+    """Numbers in a state."""
+    text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    return int(getattr(text, "hidden_size", _NARROW))
+
+
+def _auto_dtype(device: torch.device, width: int = _NARROW) -> torch.dtype:
+    """bfloat16 where the device has instructions for it and states are wide."""
+    if width < _NARROW:
+        return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
