@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacit.policies.lean import Family, effective
+from tacit.policies.lean import Family, effective, normed
+from tacit.policies.memory import keep_blocks
 
 _BLOCK = 32
 """Columns by which a cache grows."""
@@ -48,6 +49,8 @@ class LeanDecoder:
         self.family, self.dtype = family, dtype
         self.device = family.base.embed_tokens.weight.device
         on_cpu = self.device.type == "cpu"
+        if on_cpu:
+            keep_blocks()  # the caches of one rollout are those of the next
         self.cache_dtype = torch.float32 if on_cpu else dtype
         # Values come out of a product in `dtype` anyway; keys do not, and their scores would lose more.
         self.value_dtype = dtype if family.head_dim >= _WIDE else self.cache_dtype
@@ -165,6 +168,8 @@ class LeanDecoder:
         return x + layer.down(layer.gated(self._normed(x)))
 
     def _normed(self, x: Tensor) -> Tensor:
+        if self.on_cpu:
+            return normed(x, self.family.eps, self.dtype)[0]
         return functional.rms_norm(x, (x.shape[-1],), None, self.family.eps).to(self.dtype)
 
     def _logits(self, x: Tensor) -> Tensor:

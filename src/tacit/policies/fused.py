@@ -168,7 +168,7 @@ class _AttentionLayer(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         found, dtype = attend.found, attend.dtype
         heads = found.heads + found.kv_heads
-        z, r = _normed(x, found.eps, dtype)
+        z, r = lean.normed(x, found.eps, dtype)
         stacked, scales = _stacked(found, attend.turned, w_q, w_k, w_v)
         matrix = stacked.mul(norm).mul_(scales).to(dtype)
         bias = None if b_q is None or b_k is None or b_v is None else _stacked_bias(found, attend.turned, b_q, b_k, b_v)
@@ -220,7 +220,7 @@ class _GateLayer(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, norm: Tensor, gate: Tensor, up: Tensor, down: Tensor, eps: float, dtype: torch.dtype
     ) -> Tensor:
-        z, r = _normed(x, eps, dtype)
+        z, r = lean.normed(x, eps, dtype)
         first, second = ((weight * norm).to(dtype) for weight in (gate, up))
         u, v = (product(weight, None, dtype, len(x))(z) for weight in (first, second))
         a = functional.silu(u).mul_(v)
@@ -241,13 +241,6 @@ class _GateLayer(torch.autograd.Function):
         d_first, d_second = (d_u.t() @ z).float(), (d_v.t() @ z).float()
         d_norm = torch.linalg.vecdot(d_first, gate, dim=0) + torch.linalg.vecdot(d_second, up, dim=0)
         return d_x, d_norm, d_first.mul_(norm), d_second.mul_(norm), d_down, None, None
-
-
-def _normed(x: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """z = x r and r = 1 / rms(x), (N, 1)."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    r = norm.square_().div_(x.shape[1]).add_(eps).rsqrt_()
-    return (x * r).to(dtype), r
 
 
 def _norm_backward(d_z: Tensor, z: Tensor, r: Tensor, beside: Tensor) -> Tensor:

@@ -239,6 +239,13 @@ _scatter: Any = _Scatter.apply
 _gather: Any = _Gather.apply
 
 
+def normed(x: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """z = x r (N, d) in `dtype` and r = 1 / sqrt(mean(x^2) + eps), (N, 1): on a processor quicker than torch's own."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    r = norm.square_().div_(x.shape[1]).add_(eps).rsqrt_()
+    return (x * r).to(dtype), r
+
+
 def rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, float32."""
     return functional.rms_norm(x.float(), (x.shape[-1],), weight.float(), eps)
