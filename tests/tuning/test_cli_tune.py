@@ -173,11 +173,13 @@ def test_a_reward_is_tuned_scored_and_used(kind: str, tacit: Any, tiny: Path, da
 
 
 def test_problems_are_checked_without_a_reward(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    held = write(Path("held.jsonl"), [{"prompt": "A problem of its own", "answer": "8"}])
     done = tacit(
         "tune", "grpo", "--policy", tiny, "--data", data["problems"], "--out", "run", *SMALL, "--json",
-        "--demonstrations", data["demonstrations"], "--reverse-curriculum",
+        "--demonstrations", data["demonstrations"], "--reverse-curriculum", "--eval-data", held,
     )  # fmt: skip
     assert "rewards/verifier/mean" in ran(done, Path("run"))
+    assert 0 <= done.json["eval_reward"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations):
     """Where the schedule ends, as a share of the rate."""
     weight_decay: Annotated[float | None, Field(ge=0), Parameter(group="Optimisation")] = None
     """Decoupled weight decay of matrices."""
+    adam_beta1: Annotated[float | None, Field(ge=0, lt=1), Parameter(group="Optimisation")] = None
+    """How much of the mean gradient AdamW keeps at each step (0.9)."""
+    adam_beta2: Annotated[float | None, Field(ge=0, lt=1), Parameter(group="Optimisation")] = None
+    """How much of the mean square it keeps (0.999); short runs take less."""
     max_grad_norm: Annotated[float | None, Field(ge=0), Parameter(group="Optimisation")] = None
     """Longest gradient; 0 for any length."""
     per_device_train_batch_size: Annotated[Positive | None, Parameter(group="Optimisation")] = None

@@ -271,12 +271,17 @@ def _reward(job: Job, *, evidence: Evidence | None = None, needed: bool = True) 
     if not needed:
         return None
     if evidence is not None and evidence.kind == "problem":
-        from tacit.rewards.verifiers import fit
-
-        return fit(evidence)
+        return _checking(evidence)
     raise TacitError(
         f"`tacit tune {job.method}` needs --reward DIR, a recipe, or `random`; problems are checked without one"
     )
+
+
+def _checking(problems: Evidence) -> Reward:
+    """The verifier of problems that come with their answers."""
+    from tacit.rewards.verifiers import fit
+
+    return fit(problems)
 
 
 def _gold(job: Job) -> Reward | None:
@@ -291,7 +296,10 @@ def _evaluation(job: Job, policy: Any, reward: Reward | None, sampling: Sampling
     if job.eval_data is None:
         return None
     try:
-        prompts = read_prompts(job.eval_data, job.read(job.eval_data))
+        evidence = job.read(job.eval_data)
+        prompts = read_prompts(job.eval_data, evidence)
+        if job.reward is None and reward is not None and evidence.kind == "problem":
+            reward = _checking(evidence)  # held-out problems bring answers of their own
     except EvidenceError:
         prompts = read_prompts(job.eval_data)
     kept = prompts[: int(job.get("eval_prompts", 128))]
