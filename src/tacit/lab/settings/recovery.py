@@ -199,6 +199,44 @@ def demonstrated_q(d: Source, *, shown: bool) -> Found:
     return online.q_learning(d.task, d.batch, d.rng, steps=100, demonstrations=own, margin=0.1)
 
 
+def extrapolation(d: Source, chosen: str, rejected: str) -> Found:
+    """AfD: a Bradley-Terry reward h on features, of one policy's texts against another's, and ref exp(h) / Z.
+
+    `init` is the uniform policy, `sft` a table cloned from n demonstrations, `demo` the demonstrator; the reference is
+    the one that is rejected. The reward is h in units of tau.
+    """
+    sft = offline.clone(d.seen.counts(), d.little)
+    policies = {"init": d.task.uniform(d.batch), "sft": sft, "demo": d.task.demonstrator(d.batch)}
+    votes = segments.told_apart(*d.world.whole, policies[chosen], policies[rejected], d.n, d.rng)
+    h = segments.reward_from(votes, 1.0)
+    policy = soft_optimal(d.task.mdp, h, reference=policies[rejected]).policy
+    return policy, d.task.temperature * (h + np.log(d.task.mdp.uniform()) * d.task.mdp.live[:, None])
+
+
+def self_play(d: Source, weight: float, rounds: int) -> Found:
+    """SPIN with lambda = weight over policies that are log-linear in the features of texts; each round to its end.
+
+    A round tells n demonstrations from n texts of the last policy; lambda log pi / pi_t is what tells them, so that
+    pi = pi_t exp(h / lambda) / Z, with h as in `extrapolation`.
+    """
+    policy = d.task.uniform(d.batch)
+    for _ in range(rounds):
+        votes = segments.told_apart(*d.world.whole, d.task.demonstrator(d.batch), policy, d.n, d.rng)
+        tilt = segments.reward_from(votes, 1.0) / weight
+        policy = soft_optimal(d.task.mdp, tilt, reference=policy).policy
+    return policy
+
+
+def adversarial(name: str) -> Callable[[Source], Found]:
+    """GAIL's game with another divergence, by its formal reward; the last reward is not looked at."""
+
+    def learn(d: Source) -> Found:
+        floor = 1e-9 if d.n is None else 1e-4
+        return imitation.gail(d.task, d.seen.visits(), name=name, rate=0.5, floor=floor)[0]
+
+    return learn
+
+
 def random_reward(d: Source) -> Found:
     """The control: normal rewards of the truth's size, and the soft-optimal policy for them."""
     size = np.abs(d.task.reward).max()
@@ -234,6 +272,8 @@ class Learner:
     """Whether it knows nothing of states that no data are of, as those of new prompts."""
     limit: bool = True
     """Whether it can be given exact expectations."""
+    only: str = ""
+    """The one world that it is tried in."""
     why: dict[str, str] = field(default_factory=dict)
     """Why it does not come within .02 of its target, by world (`*` in all that are not named)."""
 
@@ -250,12 +290,13 @@ class Learner:
         return named or (self.why.get("samples", "") if n is not None else "")
 
 
-SHAPED = "potential shaping"
 FEATURED = "the features' span, past shaping"
 LIKELY = "potential shaping, and moves the demonstrator does not make"
 LUCK = "values do not cancel where moves have chance outcomes: luck is taken for skill, in the limit too"
 CLASS = "its class does not hold the demonstrator: features of the reward, not of what follows"
 LEANS = "its penalty does not fall with the data, and leans to the log's actions"
+NONE = "nothing: it is 0 where the cloned policy is the demonstrator"
+FAR = "a round that is followed to its end goes 1 / lambda of the way to the demonstrator, ten times too far"
 BRIEF = "few moves, by design: what demonstrations save"
 ONE_STEP = "one step of improvement on the log's policy, by design"
 LEARNERS = (
@@ -264,11 +305,13 @@ LEARNERS = (
     Learner("control", "demonstrator", "", lambda d: d.task.demonstrator(d.batch)),
     Learner(
         "RL", "policy gradient", "d r", lambda d: online.policy_gradient(d.task, d.batch, d.rng),
-        "moves", "best policy", limit=False, why={"*": "a stochastic policy with entropy .001, after 12,000 episodes"},
+        "moves", "best policy", table=True, limit=False,
+        why={"*": "a stochastic policy with entropy .001, after 12,000 episodes"},
     ),
     Learner(
         "RL", "Q-learning", "d r", lambda d: online.q_learning(d.task, d.batch, d.rng, steps=6000),
-        "moves", "best policy", limit=False, why={"*": "96,000 moves leave actions that are nearly as good untold"},
+        "moves", "best policy", table=True, limit=False,
+        why={"*": "96,000 moves leave actions that are nearly as good untold"},
     ),
     Learner(
         "offline RL", "behaviour cloning", "L", lambda d: offline.clone(d.log.counts, d.little),
@@ -322,11 +365,11 @@ LEARNERS = (
     ),
     Learner(
         "demonstrations and reward", "Q-learning, 1,600 moves", "d r", lambda d: demonstrated_q(d, shown=False),
-        "moves", "best policy", limit=False, why={"*": BRIEF},
+        "moves", "best policy", table=True, limit=False, why={"*": BRIEF},
     ),
     Learner(
         "demonstrations and reward", "the same after 50 demonstrations", "d r D",
-        lambda d: demonstrated_q(d, shown=True), "moves", "best policy", limit=False, why={"*": BRIEF},
+        lambda d: demonstrated_q(d, shown=True), "moves", "best policy", table=True, limit=False, why={"*": BRIEF},
     ),
     Learner("preferences", "T-REX", "d P", trex, "comparisons", "best policy", FEATURED),
     Learner("preferences", "T-REX, then soft-optimal", "d P", soft_trex, "comparisons", equivalence=FEATURED),
@@ -339,6 +382,34 @@ LEARNERS = (
         "preferences", "contrastive (CPL)", "P", lambda d: segments.policy_from(d.by_regret()), "comparisons",
         table=True,
     ),
+    *(
+        Learner(
+            "demonstrations", f"AfD, {name}", "D", lambda d, own=pair: extrapolation(d, *own), "trajectories",
+            equivalence=what, only="texts", table=pair[1] == "sft",
+        )
+        for name, pair, what in (
+            ("init-demo", ("demo", "init"), FEATURED), ("init-sft", ("sft", "init"), FEATURED),
+            ("sft-demo", ("demo", "sft"), NONE),
+        )
+    ),
+    Learner(
+        "demonstrations", "SPIN, lambda 1, 3 rounds", "d D", lambda d: self_play(d, 1.0, 3), "trajectories",
+        only="texts",
+    ),
+    Learner(
+        "demonstrations", "SPIN, lambda 2, 10 rounds", "d D", lambda d: self_play(d, 2.0, 10), "trajectories",
+        only="texts",
+    ),
+    Learner(
+        "demonstrations", "SPIN, lambda 0.1, 1 round", "d D", lambda d: self_play(d, 0.1, 1), "trajectories",
+        only="texts", why={"texts": FAR},
+    ),
+    *(
+        Learner(
+            "demonstrations", f"adversarial, {name}", "d D", adversarial(name), "trajectories", only="texts", table=True
+        )
+        for name in ("reverse_kl", "js", "forward_kl", "chi2", "hellinger", "tv")
+    ),
 )  # fmt: skip
 CERTAIN = ("random policy", "demonstrator", "behaviour cloning", "RLHF, two rounds", "DPO", "contrastive (CPL)")
 """Learners that are tried in the grids without slip as well."""
@@ -346,10 +417,11 @@ CERTAIN = ("random policy", "demonstrator", "behaviour cloning", "RLHF, two roun
 
 def tried(world: World) -> list[Learner]:
     """The learners of a world."""
+    every = [own for own in LEARNERS if own.only in ("", world.task.name)]
     if world.task.name.endswith(("slip", "ice")):
-        return [own for own in LEARNERS if own.name in CERTAIN and own.setting != "offline RL"]
+        return [own for own in every if own.name in CERTAIN and own.setting != "offline RL"]
     soft = world.task.name.endswith("soft")
-    return [own for own in LEARNERS if not soft or (own.target == "demonstrator" or own.setting == "preferences")]
+    return [own for own in every if not soft or (own.target == "demonstrator" or own.setting == "preferences")]
 
 
 def apart(world: World, policy: Array, aim: Array) -> tuple[Array, Array]:

@@ -169,6 +169,28 @@ def compare(
     return Votes(segments, pair, won / n, (counts - won) / n, n)
 
 
+def told_apart(
+    segments: Segments,
+    pair: tuple[Ints, Ints],
+    chosen: Array,
+    rejected: Array,
+    n: int | None,
+    rng: np.random.Generator,
+) -> Votes:
+    """n comparisons of what the policy `chosen` (B, S, A) did with what `rejected` did, from one beginning.
+
+    Their Bradley-Terry optimum is the log density ratio of the two, up to a constant for each beginning. Comparisons of
+    a segment with itself teach nothing, and are left out.
+    """
+    one, other = pair
+    good, bad = segments.chance(chosen), segments.chance(rejected)
+    often = np.concatenate([good[:, one] * bad[:, other], good[:, other] * bad[:, one]], 1)
+    often /= often.sum(-1, keepdims=True)
+    shares = often if n is None else rng.multinomial(n, often) / n
+    first, second = np.split(shares, 2, axis=1)
+    return Votes(segments, pair, first, second, n)
+
+
 def returns_of(segments: Segments, batch: int, noise: float) -> Array:
     """(B, n) discounted return that each segment met, in units of people's noise."""
     task = segments.task
