@@ -50,6 +50,12 @@ def test_baselines_serve_token_returns_alike() -> None:
     near(advantages.remax(returns, tensor([[1.0, 2.0]])), 2, -1, 4, 3)
     scaled = advantages.grpo(returns, sequence=returns[..., 0], epsilon=0.0)
     near(scaled, *(x / math.sqrt(2) for x in (-1, -2, 1, 2)))
+    # responses worth the same, told apart by credit: not a thousand times as much as they differ
+    alike = tensor([[[0.0, 0.1], [0.0, -0.1]], [[1.0, 1.0], [0.0, 0.0]]])
+    batch = tensor([0.0, 0.0, 1.0, 0.0]).std().item()
+    found = advantages.grpo(alike, sequence=alike[..., 0])
+    near(found[0], 0, 0.1 / (batch + 1e-4), 0, -0.1 / (batch + 1e-4))
+    near(advantages.grpo(alike[:1], sequence=alike[:1, :, 0], epsilon=1e-6), 0, 0.1, 0, -0.1)
     same = tensor([[1.0, 4.0, 7.0]])
     long = same[..., None].expand(-1, -1, 5)
     torch.testing.assert_close(advantages.leave_one_out(long)[..., 2], advantages.leave_one_out(same))

@@ -68,8 +68,11 @@ def grpo(returns: Tensor, scale: Scale = "group", *, sequence: Tensor | None = N
 
     Shao et al. 2024 (arXiv 2402.03300, section 4.1.2). `scale` is the standard deviation (divisor G - 1) of the group,
     of the whole `batch`, or `none` (Dr. GRPO, arXiv 2503.20783). With `none` the mean gradient is (G - 1) / G of the
-    true one, since the mean holds the response itself. For token returns `sequence` (P, G) gives the spread: that of
-    whole responses. A group of one, or of equal rewards, has the advantage 0.
+    true one, since the mean holds the response itself. A group of one, or of equal rewards, has the advantage 0.
+
+    For token returns `sequence` (P, G) gives the spread: that of whole responses. Where a rule of credit tells tokens
+    apart in a group whose responses are worth the same, that spread is 0 and would blow the differences up by
+    1 / epsilon: they are divided by the spread of the batch, or by 1 where it has none either.
     """
     centred = returns - returns.mean(1, keepdim=True)
     if scale == "none":
@@ -81,6 +84,10 @@ def grpo(returns: Tensor, scale: Scale = "group", *, sequence: Tensor | None = N
     if scale != "group":
         raise TacitError(f"no scale `{scale}`. Choose one of: group, batch, none")
     deviation = whole.std(1, keepdim=True) if whole.shape[1] > 1 else torch.zeros_like(whole[:, :1])
+    if centred.ndim > 2:
+        batch = whole.std() if whole.numel() > 1 else torch.zeros_like(whole.sum())
+        told_apart = (deviation <= epsilon) & (centred.abs().flatten(1).amax(1, keepdim=True) > 2 * epsilon)
+        deviation = torch.where(told_apart, torch.where(batch > epsilon, batch, torch.ones_like(batch)), deviation)
     return centred / (deviation.reshape(deviation.shape[:2] + (1,) * (centred.ndim - 2)) + epsilon)
 
 
