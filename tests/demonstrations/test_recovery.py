@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from test_extrapolation import rank_correlation
-from worlds import demonstrations, loaded
+from worlds import demonstrations, loaded, truth
 
 from tacit import rewards
 from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
@@ -20,6 +20,7 @@ from tacit.demonstrations.inverse_q import InverseQ
 from tacit.evidence import Evidence
 from tacit.features import load_encoder
 from tacit.lab.seeds import mean_interval
+from tacit.policies.contract import Sampling
 from tacit.rewards.controls import LengthReward, RandomReward
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.policy_gradient import GradientOptions
@@ -81,3 +82,33 @@ def test_rewards_rank_as_the_truth_does(name: str, least: float | None, base_fol
     if name in ("random", "length"):
         assert interval[0] < 0.15
         assert interval[1] > -0.15
+
+
+@pytest.mark.slow
+def test_total_variation_knows_what_the_others_know_and_pays_a_bit_of_it(base_folder: Path, tmp_path: Path) -> None:
+    """Its reward is sign(h) / 2. The truth itself, cut where demonstrations become likelier, ranks no better than .7.
+
+    An answer with three preferred words of six or more is likelier under the demonstrator: 1 of 6 answers. The logits h
+    of the same run rank as those of any other divergence.
+    """
+    from scipy.stats import spearmanr
+
+    found: dict[str, list[float]] = {"reward": [], "logits": [], "cut truth": []}
+    prompts = [f"say {900 + i}:" for i in range(200)]
+    for seed in range(SEEDS):
+        reward, failed = learnt("tv", base_folder, tmp_path / str(seed), seed)
+        assert not failed
+        texts = [t for one in loaded(base_folder).generate(prompts, 1, Sampling(10, seed=500 + seed)) for t in one]
+        true = truth(texts)
+        ranked = {
+            "reward": reward.score(prompts, texts),
+            "logits": reward.logits(prompts, texts),
+            "cut truth": true >= 3,
+        }
+        for name, values in ranked.items():
+            found[name].append(float(spearmanr(values, true).statistic))
+    intervals = {name: mean_interval(values) for name, values in found.items()}
+    print(f"\n{intervals}")
+    assert intervals["logits"][1][0] > 0.6
+    assert 0.6 < intervals["cut truth"][0] < 0.8
+    assert intervals["reward"][1][0] > 0.5 * intervals["cut truth"][0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -384,8 +384,8 @@ LEARNERS = (
     ),
     *(
         Learner(
-            "demonstrations", f"AfD, {name}", "D", lambda d, own=pair: extrapolation(d, *own), "trajectories",
-            equivalence=what, only="texts", table=pair[1] == "sft",
+            "demonstrations", f"AfD, {name}", "D", partial(extrapolation, chosen=pair[0], rejected=pair[1]),
+            "trajectories", equivalence=what, only="texts", table=pair[1] == "sft",
         )
         for name, pair, what in (
             ("init-demo", ("demo", "init"), FEATURED), ("init-sft", ("sft", "init"), FEATURED),
