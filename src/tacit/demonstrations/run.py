@@ -10,7 +10,7 @@ from typing import Any
 
 from tacit.demonstrations.extrapolation import Demos
 from tacit.errors import TacitError
-from tacit.tuning import checkpoints
+from tacit.tuning import checkpoints, sharding
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.run import TAKES as TUNING
 from tacit.tuning.run import Job
@@ -90,6 +90,7 @@ def tune(job: DemonstrationJob, *, resume: bool = False) -> dict[str, Any]:
 
     Raises `TacitError` for options that do not fit the method, and `EvidenceError` for data that are no demonstrations.
     """
+    sharding.refuse(job.method, job.processes)
     demos = Demos.of(job.read(job.data), job.data)
     if not resume and job.processes.main:
         shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)

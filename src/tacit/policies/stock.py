@@ -50,14 +50,18 @@ def last_states(model: Any, ids_BT: Tensor, real_BT: Tensor) -> Tensor:
 
 def predicting_states(model: Any, responses: Responses, rows: np.ndarray) -> Tensor:
     """The states (N, d) before each real token of these rows, row after row, in one padded forward pass."""
-    device = next(model.parameters()).device
-    ids, lengths = _sequences(responses, rows)
-    ids_BT, real_BT = right_padded(ids, 0)
-    states_BTD = last_states(model, torch.from_numpy(ids_BT).to(device), torch.from_numpy(real_BT).long().to(device))
-    first = np.array([len(row) for row in ids]) - lengths
-    place_BT = np.arange(ids_BT.shape[1])
-    wanted = torch.from_numpy((place_BT >= first[:, None]) & real_BT).to(device)
-    return states_BTD[wanted]
+    ids_BT, real_BT, wanted_BT = padded(responses, rows, next(model.parameters()).device)
+    return last_states(model, ids_BT, real_BT)[wanted_BT]
+
+
+def padded(responses: Responses, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What a model reads of these rows: ids, which of them are real (int64), which stand before a token; (B, T)."""
+    texts, lengths = _sequences(responses, rows)
+    ids_BT, real_BT = right_padded(texts, 0)
+    first = np.array([len(text) for text in texts]) - lengths
+    wanted_BT = (np.arange(ids_BT.shape[1]) >= first[:, None]) & real_BT
+    ids, real, wanted = (torch.from_numpy(part).to(device) for part in (ids_BT, real_BT, wanted_BT))
+    return ids, real.long(), wanted
 
 
 def row_batches(responses: Responses, device: str) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@
         state.json              step, settings, what the method keeps as JSON
 
 A folder is written under a temporary name and renamed, so that a kill leaves the last whole one; nothing is pickled.
+Tensors are whole, whether or not the run shards them: another number of processes may go on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor
 from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
 from tacit.errors import ArtefactError
 from tacit.tuning.processes import Processes
+from tacit.tuning.sharding import shared_like, whole_of
 
 if TYPE_CHECKING:
     from tacit.tuning.loop import Method
@@ -54,14 +56,16 @@ def save(
 
     state = method.state()
     randoms = processes.gather(random_states())
+    moments, groups = flattened(optimiser.state_dict())
+    weights = _whole({**parameters, **_buffers(method)}, keep=processes.main)
+    moments = _whole(moments, keep=processes.main)
     if processes.main:
-        moments, groups = flattened(optimiser.state_dict())
         tensors = {f"method.{name}": value for name, value in state.tensors.items()}
         for rank, (drawn, _) in enumerate(randoms):
             tensors |= {f"random.{rank}.{name}": value for name, value in drawn.items()}
         with atomic_directory(out / INSIDE / f"step-{step:06d}") as folder:
-            save_file(_whole({**parameters, **_buffers(method)}), folder / "weights.safetensors")
-            save_file(_whole(moments), folder / "optimiser.safetensors")
+            save_file(weights, folder / "weights.safetensors")
+            save_file(moments, folder / "optimiser.safetensors")
             save_file(_whole(tensors), folder / "method.safetensors")
             write_json(
                 folder / MANIFEST,
@@ -114,14 +118,17 @@ def load(
                 raise ArtefactError(
                     f"{folder} holds no weights {name} of shape {tuple(target.shape)}. Resume with its policy"
                 )
-            target.copy_(weights[name])
-    optimiser.load_state_dict(nested(moments, manifest["groups"]))
+            target.copy_(shared_like(weights[name], target))
+    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    own_moments = {key: shared_like(value, order[int(key.partition(".")[0])]) for key, value in moments.items()}
+    optimiser.load_state_dict(nested(own_moments, manifest["groups"]))
     ahead = "method."
     kept = {name.removeprefix(ahead): value for name, value in tensors.items() if name.startswith(ahead)}
     method.restore(State(manifest["method"], kept))
     own = f"random.{processes.rank}."
     drawn = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
-    set_random_states(drawn, manifest["random"][processes.rank])
+    if drawn:  # a process that was not there before keeps the random state of its start
+        set_random_states(drawn, manifest["random"][processes.rank])
     return int(manifest["step"]), dict(manifest["held"])
 
 
@@ -166,9 +173,17 @@ def _buffers(method: Method) -> dict[str, Tensor]:
     return found
 
 
-def _whole(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Contiguous copies that share no memory, as safetensors wants them."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+def _whole(tensors: Mapping[str, Any], *, keep: bool = True) -> dict[str, Tensor]:
+    """Contiguous copies that share no memory, as safetensors wants them; none where they are not kept.
+
+    Every process must call it where a tensor is sharded.
+    """
+    whole: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        found = whole_of(value)
+        if keep:
+            whole[name] = found.cpu().contiguous().clone()
+    return whole
 
 
 def flattened(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from tacit.errors import TacitError
 from tacit.policies.memory import keep_blocks
-from tacit.tuning import checkpoints
+from tacit.tuning import checkpoints, sharding
 from tacit.tuning.journal import Journal
 from tacit.tuning.processes import Processes
 
@@ -174,7 +174,8 @@ def optimiser_of(parameters: Mapping[str, Any], options: LoopOptions) -> torch.o
         lr=options.learning_rate,
         betas=(options.adam_beta1, options.adam_beta2),
         eps=options.adam_epsilon,
-        fused=True,
+        fused=len({sharding.is_sharded(p) for p in parameters.values()}) == 1,
+        foreach=False,
     )
 
 
@@ -200,27 +201,34 @@ def train(
     journal = Journal(folder, options.logging_steps, options.num_samples, options.report_to, processes)
     step, stopped = 0, ""
     torch.manual_seed(options.seed * 1000 + processes.rank)
-    kept = {**(settings or {}), "method": method.name, "steps": method.steps, "processes": processes.world}
+    kept = {**(settings or {}), "method": method.name, "steps": method.steps}
     found = checkpoints.latest(folder) if resume else None
     if found is not None:
         step, held = checkpoints.load(found, method, parameters, optimiser, kept, processes)
         journal.window = held["window"]
         stopped = held["stopped"]
     journal.start(step)
+    shared = sharding.policy_of(method)
+    idle = None if shared is None else shared.idle
+
+    def evaluate() -> dict[str, float]:
+        sharding.gather(method)
+        return method.evaluate()
+
     start = time.perf_counter()
     last: dict[str, float] = {}
     with journal.progress(method.name, step, method.steps) as advance:
         while step < method.steps and not stopped:
             before = step
-            for dealt in method.round(step):
+            for dealt in sharding.dealt(method, method.round(step)):
                 factor = scale_of_rate(step, method.steps, options)
                 for group in optimiser.param_groups:
                     group["lr"] = options.learning_rate * factor
-                measured = update(dealt, parameters, optimiser, options, processes, step)
+                measured = update(dealt, parameters, optimiser, options, processes, step, idle)
                 step += 1
                 last = {**measured, "learning_rate": options.learning_rate * factor}
                 evaluated = options.eval_steps and step % options.eval_steps == 0
-                journal.log(step, last, dealt.samples, method.evaluate() if evaluated else {})
+                journal.log(step, last, dealt.samples, evaluate() if evaluated else {})
                 advance(last)
                 reached = max(last.get("objective/kl", 0.0), journal.evaluated.get("eval_kl", 0.0))
                 if options.max_kl is not None and reached > options.max_kl:
@@ -232,7 +240,7 @@ def train(
                 held = {"window": journal.window, "stopped": stopped}
                 checkpoints.save(folder, step, method, parameters, optimiser, kept, held, processes)
                 checkpoints.prune(folder, options.save_total_limit, processes)
-    final = journal.evaluated if journal.evaluated_at == step else method.evaluate()
+    final = journal.evaluated if journal.evaluated_at == step else evaluate()
     journal.finish(step, final)
     return {
         **{name: value for name, value in last.items() if name != "learning_rate"},
@@ -250,11 +258,17 @@ def update(
     options: LoopOptions,
     processes: Processes,
     step: int,
+    idle: Callable[[], Loss] | None = None,
 ) -> dict[str, float]:
-    """Make one optimiser step of weights (`trained`) and an optimiser (`optimiser_of`); metrics of all processes."""
+    """Make one optimiser step of weights (`trained`) and an optimiser (`optimiser_of`); metrics of all processes.
+
+    `idle` is a part without rows, for processes that have fewer parts than others where all must make as many passes.
+    """
     optimiser.zero_grad(set_to_none=True)
     total, sums = torch.zeros((), dtype=torch.float64), _Sums()
-    for part in dealt.parts:
+    most = processes.most(len(dealt.parts))
+    spare = [] if idle is None else [idle] * (most - len(dealt.parts))
+    for part in [*dealt.parts, *spare]:
         loss = part()
         if loss.value.requires_grad:
             loss.value.backward()  # type: ignore[no-untyped-call]
@@ -263,9 +277,9 @@ def update(
     whole = float(processes.sum(total))
     if not math.isfinite(whole):
         raise TacitError(f"the loss of step {step + 1} is {whole}. Lower --learning_rate, or check the reward")
-    processes.add_gradients(parameters.values())
-    limit = options.max_grad_norm or math.inf
-    norm = float(torch.nn.utils.clip_grad_norm_(list(parameters.values()), limit))
+    if most:
+        processes.add_gradients(p for p in parameters.values() if not sharding.is_sharded(p))
+    norm = sharding.clip(parameters, options.max_grad_norm or math.inf, processes)
     if not math.isfinite(norm):
         raise TacitError(f"the gradient of step {step + 1} is {norm}. Lower --learning_rate, or check the data")
     optimiser.step()

@@ -268,6 +268,8 @@ class PreferenceTuning(_Preference):
         if (options.loss_type == "kto") != isinstance(data, EncodedLabels):
             raise TacitError("loss kto learns from labels, and every other loss from pairs")
         self.data, self.held_out = data, held_out
+        self.reads_policy = options.loss_type == "kto"
+        """Steps of other losses are dealt without a look at the policy."""
         self.total = max(1, round(len(data) * options.epochs))
         self.steps = -(-self.total // options.batch) if options.steps is None else options.steps
 

@@ -61,6 +61,16 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
+    def most(self, value: int) -> int:
+        """The largest of all processes' numbers."""
+        if self.world == 1:
+            return value
+        import torch.distributed as distributed
+
+        held = torch.tensor(value)
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+        return int(held)
+
     def gather(self, value: Any) -> list[Any]:
         """The values (JSON-like, or tensors) of all processes, in the order of ranks."""
         if self.world == 1:
@@ -82,6 +92,8 @@ class Processes:
         if self.world == 1:
             return
         held = list(parameters)
+        if not held:
+            return
         for parameter in held:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

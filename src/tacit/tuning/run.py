@@ -16,7 +16,7 @@ from tacit.conversation import Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence
 from tacit.rewards.contract import Reward
-from tacit.tuning import checkpoints
+from tacit.tuning import checkpoints, sharding
 from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation
@@ -61,11 +61,15 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
         (job.out / METRICS).touch()
         job.begun()
     job.processes.wait()
-    quiet = ("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device")
+    quiet = (
+        *("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps"),  # their product with the processes counts
+    )
     settings = {k: v for k, v in job.options.items() if k not in quiet and v is not None}
-    settings |= {"policy": job.policy, "data": job.data}
+    settings |= {"policy": job.policy, "data": job.data, "batch": job.batch}
     result = train(method, job.out, loop, settings=settings, resume=resume, processes=job.processes)
     place = job.out / ("reward" if job.method == "reward" else "policy")
+    sharding.gather(method)
     if job.processes.main:
         method.save(place)
     job.processes.wait()
@@ -75,16 +79,14 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
 def build(job: Job) -> Method:
     """The method of a job, with everything that it works on."""
     if job.method == "reward":
+        sharding.refuse("reward", job.processes)
         options = job.pick(RewardTuningOptions, **_dealing(job), dtype=_arithmetic(job))
         held_out = None if job.eval_data is None else job.read(job.eval_data)
         return RewardTuning(
             job.policy, job.read(job.data), options, held_out=held_out, source=job.data, device=job.get("device"),
             processes=job.processes,
         )  # fmt: skip
-    from tacit.policies.transformer import TransformerPolicy
-
-    lora = job.get("lora")
-    policy = TransformerPolicy.load(job.policy, lora=lora, dtype=job.get("dtype", "auto"), device=job.get("device"))
+    policy = _policy(job)
     if job.method == "sft":
         return _supervised(job, policy)
     if job.method == "dpo" and not job.get("online"):
@@ -105,6 +107,17 @@ def build(job: Job) -> Method:
         policy, sampler, options, _steps(job, sampler, options), crediting=way, evaluation=evaluation,
         demonstrations=_mixed(job, policy), processes=job.processes,
     )  # fmt: skip
+
+
+def _policy(job: Job) -> Any:
+    from tacit.policies.transformer import TransformerPolicy
+
+    lora, dtype, device = job.get("lora"), job.get("dtype", "auto"), job.get("device")
+    wanted = sharding.asked(job.processes)
+    if wanted is None:
+        return TransformerPolicy.load(job.policy, lora=lora, dtype=dtype, device=device)
+    whole = TransformerPolicy.load(job.policy, lora=lora, device="cpu")
+    return sharding.ShardedPolicy(whole, job.processes, wanted, device=device, dtype=dtype)
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------

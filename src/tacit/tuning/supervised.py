@@ -123,6 +123,8 @@ class SupervisedTuning:
     """`sft` as a `Method` of the loop."""
 
     name = "sft"
+    reads_policy = False
+    """Steps are dealt without a look at the policy."""
 
     def __init__(
         self,
