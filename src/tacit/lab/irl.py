@@ -134,7 +134,7 @@ def _sharpened(
         moved = weights - np.linalg.solve(curve, slope[..., None])[..., 0]
         ahead = at(moved, policy)
         gain = loss - ahead[0]
-        better = gain > 0
+        better = gain > -1e-15  # what rare moves gain is below the precision of the loss
         damping = np.where(better, np.maximum(damping / 10, 1e-12), damping * 10)
         if not better.any():
             if damping.min() > 1:
@@ -144,7 +144,7 @@ def _sharpened(
         loss, slope = np.where(better, ahead[0], loss), np.where(better[:, None], ahead[1], slope)
         policy = np.where(better[:, None, None], ahead[2], policy)
         made = np.where(better[:, None, None], ahead[3], made)
-        if gain.max() < 1e-15:
+        if np.abs(gain).max() < 1e-15 and np.abs(slope).max() < 1e-15:
             break
     return weights
 

@@ -19,10 +19,10 @@ Found = tuple[Array, Array]
 """A policy and the reward that it comes from, (B, S, A) each."""
 
 
-def maximum_entropy_irl(task: Task, counts: Array) -> Found:
+def maximum_entropy_irl(task: Task, counts: Array, *, l2: float = 1e-8) -> Found:
     """Maximum causal entropy IRL with the task's features (`irl.maximum_entropy`)."""
     reward = linear(
-        task.features, maximum_entropy(task.mdp, counts, task.features, temperature=task.temperature, l2=1e-8)
+        task.features, maximum_entropy(task.mdp, counts, task.features, temperature=task.temperature, l2=l2)
     )
     return soft_optimal(task.mdp, reward, temperature=task.temperature).policy, reward
 
@@ -96,7 +96,9 @@ def log_policy_regression(task: Task, counts: Array, *, at_least: float = 10, mo
     return soft_optimal(mdp, reward, temperature=task.temperature).policy, reward
 
 
-def estimated_dynamics_irl(task: Task, seen: Seen, *, at_least: float = 10, iterations: int = 300) -> Found:
+def estimated_dynamics_irl(
+    task: Task, seen: Seen, *, at_least: float = 10, iterations: int = 300, l2: float = 1e-8
+) -> Found:
     """Maximum-entropy IRL in the world that the demonstrations themselves show, within what they show.
 
     A move that was made fewer than `at_least` times is never taken (the reference policy of the fit leaves it out), so
@@ -111,7 +113,7 @@ def estimated_dynamics_irl(task: Task, seen: Seen, *, at_least: float = 10, iter
         world = estimated(task.mdp, moves, made)
         features = (world.dense if task.realised else task.features) * made[..., None]
         weights = maximum_entropy(
-            world, own * made, features, temperature=task.temperature, l2=1e-8, iterations=iterations, reference=allowed
+            world, own * made, features, temperature=task.temperature, l2=l2, iterations=iterations, reference=allowed
         )
         reward = linear(features, weights)
         policies.append(soft_optimal(world, reward, temperature=task.temperature, reference=allowed).policy)

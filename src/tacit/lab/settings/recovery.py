@@ -146,6 +146,11 @@ class Source:
         """A prior for counts that exact shares do not feel."""
         return 1e-12 if self.n is None else 0.1
 
+    @property
+    def slight(self) -> float:
+        """A penalty of rewards that rare moves do not feel, where their shares are exact."""
+        return 1e-8 if self.n is not None else 1e-12
+
     def by_return(self, asked: Asked, policy: Array, part: int = 1) -> segments.Votes:
         """n / part comparisons by return of the segments that a policy plays."""
         merit = segments.returns_of(asked[0], self.batch, self.world.noise)
@@ -344,7 +349,7 @@ LEARNERS = (
     ),
     Learner("imitation", "GAIL", "d D", gail, "trajectories", equivalence="", table=True),
     Learner(
-        "IRL", "maximum entropy", "d D", lambda d: inverse.maximum_entropy_irl(d.task, d.seen.counts()),
+        "IRL", "maximum entropy", "d D", lambda d: inverse.maximum_entropy_irl(d.task, d.seen.counts(), l2=d.slight),
         "trajectories", equivalence=FEATURED,
     ),
     Learner(
@@ -356,7 +361,9 @@ LEARNERS = (
     ),
     Learner(
         "offline IRL", "maximum entropy, estimated dynamics", "D",
-        lambda d: inverse.estimated_dynamics_irl(d.task, d.seen, at_least=1e-300 if d.n is None else 10),
+        lambda d: inverse.estimated_dynamics_irl(
+            d.task, d.seen, at_least=1e-300 if d.n is None else 10, l2=d.slight
+        ),
         "trajectories", equivalence=LIKELY, table=True,
     ),
     Learner(
