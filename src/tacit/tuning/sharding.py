@@ -120,10 +120,9 @@ class ShardedPolicy(TransformerPolicy):
         if whole.folder is None:
             whole.reference().model.to(place)  # a copy, made while the weights are here
         whole.model.requires_grad_(True).eval()
-        self.model = copy.deepcopy(whole.model)
+        self.model = _taken_from(whole.model)
         self._passes = _shard(self.model, place, processes, sharding, self.dtype)
-        self.gathered = True
-        self.release()
+        self.gathered = False
         whole.model.to(place)
 
     # --- the two states ---------------------------------------------------------------------------------------------
@@ -237,6 +236,20 @@ def _one_token(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What a pass reads that teaches nothing."""
     one = torch.ones(1, 1, dtype=torch.int64, device=device)
     return torch.zeros_like(one), one, one.bool(), torch.zeros_like(one[0])
+
+
+def _taken_from(model: Any) -> Any:
+    """A model of the same modules with the very parameters of this one, which is left with empty ones."""
+    taken = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    empty = {
+        id(parameter): torch.nn.Parameter(parameter.new_empty(0), parameter.requires_grad)
+        for parameter in model.parameters()
+    }
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = empty[id(parameter)]
+    return taken
 
 
 def _shard(model: Any, device: torch.device, processes: Processes, sharding: Sharding, dtype: torch.dtype) -> Any:
