@@ -57,9 +57,9 @@ def test_limits_are_what_the_table_says(places, number):
             assert not blind or held.min() > 0.02
         if isinstance(found, tuple) and learner.equivalence == learners.FEATURED:
             apart = idf.distance(world.task.mdp, found[1], world.task.reward).max()
-            # sharp on ice: holes are entered too seldom for a likelihood to feel, see the table
-            felt = world.task.name != "FrozenLake" or learner.setting == "preferences" or "regressed" in learner.name
-            assert apart < (0.02 if felt else 0.25), world.task.name
+            # AIRL's steps do not feel holes that are entered once in 10^10 moves, see the table
+            felt = world.task.name != "FrozenLake" or learner.name != "AIRL"
+            assert apart < (0.05 if felt else 0.25), world.task.name
 
 
 @pytest.mark.statistical
