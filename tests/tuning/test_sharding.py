@@ -100,11 +100,11 @@ def shares(folder: str) -> None:
     if not processes.main:
         texts.mask[:] = False
     said = policy.logprobs(texts, temperature=0.7, entropy=True, hidden=True)
-    said.logprobs.sum().backward()
+    torch.autograd.backward(said.logprobs.sum())
     sums = [torch.linalg.vector_norm(parameter.grad.full_tensor()) for parameter in every]
     policy.gather()
     whole = policy.logprobs(texts, temperature=0.7, entropy=True, hidden=True)
-    whole.logprobs.sum().backward()
+    torch.autograd.backward(whole.logprobs.sum())
     for one, other in ((said.logprobs, whole.logprobs), (said.entropy, whole.entropy), (said.hidden, whole.hidden)):
         assert one is not None
         assert other is not None
@@ -196,7 +196,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "rloo": {"num_generations": 4, "kl_in": "loss", "kl_estimator": "k2", "beta": 0.1, "demonstrations": "demos.jsonl"},
     "raft": {"method": "rejection", "rule": "raft", "num_generations": 4},
     "rrhf": {"method": "rejection", "rule": "rrhf", "num_generations": 4},
-    "hindsight": {"method": "rejection", "rule": "hindsight", "num_generations": 4, "instructions": ["Bad. ", "Good. "]},
+    "hindsight": {"method": "rejection", "rule": "hindsight", "num_generations": 4, "instructions": ["Bad ", "Good "]},
 }  # fmt: skip
 
 
