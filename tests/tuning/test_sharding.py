@@ -230,6 +230,30 @@ def test_every_method_takes_sharded_weights(tiny: Path, tmp_path: Path) -> None:
         assert_same(tmp_path / f"{name}-2", tmp_path / f"{name}-1")
 
 
+@pytest.mark.slow
+def test_the_configuration_in_the_guide_works(tiny: Path, tmp_path: Path) -> None:
+    """The yaml of docs/tuning.md under `accelerate launch`; a method that takes no shards says so."""
+    guide = Path(__file__).parents[2] / "docs" / "tuning.md"
+    config = tmp_path / "fsdp2.yaml"
+    config.write_text(guide.read_text("utf-8").partition("Write `fsdp2.yaml`:\n\n```yaml\n")[2].partition("```")[0])
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def launched(port: int, *tokens: Any) -> subprocess.CompletedProcess[str]:
+        said = [str(token) for token in tokens]
+        return subprocess.run(
+            [*start, "--main_process_port", str(port), "-m", "tacit", "tune", *said],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    given = ("--policy", tiny, "--out", tmp_path / "run", "--max-steps", 1)
+    refused = launched(29733, "reward", *given, "--data", tiny / "pairs.jsonl")
+    assert "`tacit tune reward` keeps all weights in each process" in refused.stderr
+    done = launched(29734, "sft", *given, "--data", tiny / "demos.jsonl")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert (tmp_path / "run" / "policy" / "model.safetensors").is_file()
+
+
 def test_what_is_not_sharded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sharding.asked(TWO) is None
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
