@@ -23,6 +23,7 @@ import numpy as np
 from tacit.bench.rollout import bench_policy, matmul_limit, multiply_adds
 from tacit.errors import MissingExtra, TacitError, extra_installed
 from tacit.evidence import Comparison
+from tacit.progress import track
 
 ROWS = 64
 GROUP = 8
@@ -102,9 +103,8 @@ def run(
     limits = {dtype: matmul_limit(dtype) for dtype in (torch.float32, torch.bfloat16)}
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        for size in sizes:
-            for name in works:
-                rows += _compare(size, work(name, size, seed), repeats, limits, Path(place))
+        for size, name in track([(size, name) for size in sizes for name in works], "tuning"):
+            rows += _compare(size, work(name, size, seed), repeats, limits, Path(place))
     return {
         "rows": rows,
         "threads": torch.get_num_threads(),
