@@ -48,7 +48,8 @@ def test_the_pass_without_padding_has_the_numbers_of_the_models_own(kind: str, l
     torch.testing.assert_close(both[0][0], both[1][0], atol=1e-5, rtol=1e-5)
     assert both[0][1].keys() == both[1][1].keys()
     for name, gradient in both[0][1].items():
-        torch.testing.assert_close(gradient, both[1][1][name], atol=1e-5, rtol=1e-3, msg=name)
+        size = float(both[1][1][name].abs().max())  # rounding adds up in what is large
+        torch.testing.assert_close(gradient, both[1][1][name], atol=1e-5 + 1e-4 * size, rtol=0, msg=name)
 
 
 def test_scores_and_likelihoods_by_hand(llama_folder: Path) -> None:
