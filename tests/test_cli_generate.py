@@ -184,3 +184,10 @@ def test_a_chat_template_opens_the_answer(policy: Path, tacit) -> None:
     ids = TransformerPolicy.load(folder, device="cpu").encode(["hi", [{"role": "user", "content": "hi"}]])
     assert ids[0] == ids[1]
     assert wrapper.decode(ids[0]) == "[user]hi[assistant]"
+
+
+def test_what_is_missing_is_named(tacit, policy: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Say it"}\n')
+    done = tacit("generate", policy, prompts, "--n", 2)
+    assert (done.code, done.err.strip()) == (2, "tacit: --out is missing. Give it")

@@ -26,6 +26,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
                 first = error.__cause__.errors()[0]
                 named = [part.strip("_") for part in first["loc"] if isinstance(part, str)]
                 name = "--" + "-".join(named).replace("_", "-")
+                if first["type"] == "missing":
+                    raise TacitError(f"{name} is missing. Give it") from None
                 raise TacitError(f"{name} {first['input']}: {first['msg'].lower()}") from None
             command = " ".join(["tacit", *(error.command_chain or ())])
             raise TacitError(f"{' '.join(str(error).split())} See {command} --help") from None
