@@ -8,11 +8,12 @@ it saves memory by computing activations twice (gradient checkpointing), so peak
 from __future__ import annotations
 
 import copy
+import io
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tacit.bench.rollout import bench_policy, matmul_limit, multiply_adds
+from tacit.bench.rollout import SIZES, bench_policy, matmul_limit, multiply_adds
 from tacit.errors import MissingExtra, TacitError, extra_installed
 from tacit.evidence import Comparison
 from tacit.progress import track
@@ -115,8 +116,6 @@ def run(
 
 def work(name: str, size: int, seed: int = 0) -> Work:
     """Random texts of 64 tokens, or ragged ones, for the steps of one work."""
-    from tacit.bench.rollout import SIZES
-
     rng = np.random.default_rng(seed)
     vocabulary = SIZES[size][-1]
 
@@ -246,9 +245,11 @@ def _serve(pipe: Any, name: str, size: int, given: Work, precision: str, place: 
 
 def _tacit(size: int, given: Work, dtype: Any, place: Path) -> Iterator[None]:
     """A generator, each step of which is one optimiser step."""
+    from tacit.policies.memory import keep_blocks
     from tacit.tuning.loop import LoopOptions, optimiser_of, trained, update
     from tacit.tuning.processes import Processes
 
+    keep_blocks()
     method = _method(size, given, dtype, place)
     parameters = trained(method.modules())
     options = LoopOptions(learning_rate=RATE)
@@ -388,8 +389,5 @@ def _classifier(policy: Any) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """TRL reports to the terminal; the result of a suite is the table."""
-    import contextlib
-    import io
-
-    with contextlib.redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()):
         yield

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from tacit.policies.rollout import sample
 from tacit.policies.scores import token_scores
 from tacit.policies.tokens import Codec, PolicyError
 
-_NARROW = 128
+NARROW = 128
 """States of fewer numbers are computed in float32 unless told otherwise."""
 DTYPES = ("auto", "float32", "bfloat16")
 _DEFAULT = Sampling()
@@ -55,7 +56,7 @@ class TransformerPolicy:
         if dtype not in DTYPES:
             raise PolicyError(f"dtype is `{dtype}`. Use one of: {', '.join(DTYPES)}")
         self.model, self.tokenizer, self.name, self.folder = model, tokenizer, name, folder
-        self.dtype = _auto_dtype(self.device, _width(model)) if dtype == "auto" else getattr(torch, dtype)
+        self.dtype = auto_dtype(self.device, width_of(model)) if dtype == "auto" else getattr(torch, dtype)
         self.codec = Codec(tokenizer, _ends(model, tokenizer), _context(model))
         found = lean.family(model)
         self.own_pass = found is not None and lean.agrees(found, model)
@@ -156,15 +157,7 @@ class TransformerPolicy:
             temperature=temperature, entropy=entropy, dtype=self.dtype,
         )  # fmt: skip
 
-        def spread(values_N: Tensor) -> Tensor:
-            whole = values_N.new_zeros(*mask_BT.shape, *values_N.shape[1:])
-            return whole.index_put((order_N, places_N), values_N)
-
-        return TokenScores(
-            spread(logp_N),
-            None if entropy_N is None else spread(entropy_N.detach()),
-            spread(states_ND.float()) if hidden else None,
-        )
+        return spread(mask_BT, order_N, places_N, logp_N, entropy_N, states_ND if hidden else None)
 
     def _states(self, responses: Responses) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (N,) and places (N,) of the response tokens in some order, and the states (N, d) before them."""
@@ -177,15 +170,9 @@ class TransformerPolicy:
                 raise PolicyError(f"the logits of {self.name} are no linear map of its states. Use another model")
             batches = list(stock.row_batches(responses, self.device.type))
             states = [stock.predicting_states(self.model, responses, rows) for rows in batches]
-        rows = torch.tensor([row for batch in batches for row in batch.tolist()], dtype=torch.int64, device=self.device)
-        lengths = responses.mask.to(self.device).sum(1)[rows]
-        starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         width = self.model.get_output_embeddings().weight.shape[1]
-        return (
-            torch.repeat_interleave(rows, lengths),
-            torch.arange(len(starts), device=self.device) - starts,
-            torch.cat(states) if states else torch.zeros(0, width, device=self.device),
-        )
+        found_ND = torch.cat(states) if states else torch.zeros(0, width, device=self.device)
+        return *token_order(batches, responses.mask.to(self.device)), found_ND
 
     def reference(self) -> TransformerPolicy:
         """The policy as it was loaded: weights without the adapter, or a frozen copy; never trained."""
@@ -236,6 +223,31 @@ class TransformerPolicy:
             self.model.train(training)
 
 
+def token_order(batches: Sequence[np.ndarray], mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N,) and places (N,) of the response tokens, row after row of these batches."""
+    rows = torch.tensor([row for batch in batches for row in batch.tolist()], dtype=torch.int64, device=mask_BT.device)
+    lengths = mask_BT.sum(1)[rows]
+    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    return torch.repeat_interleave(rows, lengths), torch.arange(len(starts), device=mask_BT.device) - starts
+
+
+def spread(
+    mask_BT: Tensor, order_N: Tensor, places_N: Tensor, logp_N: Tensor, entropy_N: Tensor | None,
+    states_ND: Tensor | None,
+) -> TokenScores:  # fmt: skip
+    """Scores of tokens in some order as (B, T), zeros elsewhere; entropies without gradients, states (B, T, d)."""
+
+    def whole(values_N: Tensor) -> Tensor:
+        empty = values_N.new_zeros(*mask_BT.shape, *values_N.shape[1:])
+        return empty.index_put((order_N, places_N), values_N)
+
+    return TokenScores(
+        whole(logp_N),
+        None if entropy_N is None else whole(entropy_N.detach()),
+        None if states_ND is None else whole(states_ND.float()),
+    )
+
+
 class _WithoutAdapter(TransformerPolicy):
     """The weights below an adapter."""
 
@@ -269,15 +281,15 @@ def _with_lora(model: Any, lora: int | dict[str, Any]) -> Any:
     return get_peft_model(model, LoraConfig(**options))
 
 
-def _width(model: Any) -> int:
+def width_of(model: Any) -> int:
     """Numbers in a state."""
     text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return int(getattr(text, "hidden_size", _NARROW))
+    return int(getattr(text, "hidden_size", NARROW))
 
 
-def _auto_dtype(device: torch.device, width: int = _NARROW) -> torch.dtype:
+def auto_dtype(device: torch.device, width: int) -> torch.dtype:
     """bfloat16 where the device has instructions for it and states are wide."""
-    if width < _NARROW:
+    if width < NARROW:
         return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()

@@ -164,8 +164,7 @@ def trained(modules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def optimiser_of(parameters: Mapping[str, Any], options: LoopOptions) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices alone; memory of the steps to come stays with the process."""
-    keep_blocks()
+    """AdamW with weight decay on matrices alone."""
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     rest = [p for p in parameters.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -195,6 +194,7 @@ def train(
     there is none. Raises `TacitError` where the loss is not finite, and `ArtefactError` for a checkpoint that cannot be
     read or belongs to other settings.
     """
+    keep_blocks()  # the memory of one step is that of the next
     folder = Path(out)
     parameters = trained(method.modules())
     optimiser = optimiser_of(parameters, options)

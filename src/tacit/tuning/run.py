@@ -217,11 +217,15 @@ def _arithmetic(job: Job) -> str:
     """float32 or bfloat16; auto as policies choose it."""
     import torch
 
-    from tacit.policies.transformer import _auto_dtype
+    from tacit.models.checkpoint import hidden_size, model_folder, read_settings
+    from tacit.policies.transformer import auto_dtype
 
     given = str(job.get("dtype", "auto"))
     device = torch.device(job.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return str(_auto_dtype(device)).removeprefix("torch.") if given == "auto" else given
+    if given != "auto":
+        return given
+    folder = model_folder(job.policy)
+    return str(auto_dtype(device, hidden_size(folder, read_settings(folder)))).removeprefix("torch.")
 
 
 def _gradient(job: Job) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tacit.errors import TacitError
 from tacit.policies import stock
 from tacit.policies.contract import Responses, Rollout, TokenScores
 from tacit.policies.scores import token_scores
-from tacit.policies.transformer import TransformerPolicy, _auto_dtype
+from tacit.policies.transformer import TransformerPolicy, auto_dtype, spread, token_order, width_of
 from tacit.tuning.processes import Processes
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ShardedPolicy(TransformerPolicy):
         if not stock.linear_head(whole.model):
             raise TacitError(f"the logits of {whole.name} are no linear map of its states. Use another model")
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        whole.dtype = _auto_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+        whole.dtype = auto_dtype(place, width_of(whole.model)) if dtype == "auto" else getattr(torch, dtype)
         self.whole, self.processes, self._reference = whole, processes, None
         self.tokenizer, self.name, self.folder, self.codec = whole.tokenizer, whole.name, whole.folder, whole.codec
         self.dtype, self.own_pass = whole.dtype, False
@@ -171,21 +171,8 @@ class ShardedPolicy(TransformerPolicy):
                 idle = self._passes(*_one_token(device), temperature or 1.0, entropy)
                 parts.append(tuple(part[:0] for part in idle))
         logp_N, entropy_N, states_ND = (torch.cat(found) for found in zip(*parts, strict=True))
-        rows = torch.tensor([row for batch in batches for row in batch.tolist()], dtype=torch.int64, device=device)
-        lengths = mask_BT.sum(1)[rows]
-        order_N = torch.repeat_interleave(rows, lengths)
-        places_N = torch.arange(len(order_N), device=device)
-        places_N -= torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-
-        def spread(values_N: Tensor) -> Tensor:
-            whole = values_N.new_zeros(*mask_BT.shape, *values_N.shape[1:])
-            return whole.index_put((order_N, places_N), values_N)
-
-        return TokenScores(
-            spread(logp_N),
-            spread(entropy_N.detach()) if entropy else None,
-            spread(states_ND.float()) if hidden else None,
-        )
+        order_N, places_N = token_order(batches, mask_BT)
+        return spread(mask_BT, order_N, places_N, logp_N, entropy_N if entropy else None, states_ND if hidden else None)
 
     def idle(self) -> Loss:
         """The loss of a part without rows: 0, and a pass with every layer."""
