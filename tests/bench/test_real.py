@@ -59,7 +59,7 @@ def test_the_default_reaches_people_better_than_sentence_vectors_do():
     real_fits = {name: real.FITS[name] for name in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real, "FITS", real_fits)
-        first, *controls, default = real._table(world, 5, 0)
+        first, *controls, default = real._table(world, 10, 0)
     assert default["accuracy"] > 0.62
     assert default["spearman"] > 0.61
     assert default["accuracy_gain"] > 0.0
