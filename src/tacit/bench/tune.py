@@ -29,7 +29,7 @@ from tacit.progress import track
 ROWS = 64
 GROUP = 8
 MICRO = 32
-"""Rows of one forward pass with gradients on our side: half the activations at a time, and no slower."""
+"""Rows of one pass of a reward on our side: TRL, which computes activations twice, needs no more memory for 64."""
 PROMPT = 16
 ANSWER = 48
 LONGEST = 256
@@ -275,9 +275,9 @@ def _method(size: int, given: Work, dtype: Any, place: Path) -> Any:
     match given.method:
         case "sft":
             rows = encode(policy, given.prompts, given.chosen)
-            return SupervisedTuning(policy, rows, batch=ROWS, micro_batch=MICRO, steps=1000)
+            return SupervisedTuning(policy, rows, batch=ROWS, micro_batch=ROWS, steps=1000)
         case "dpo":
-            preference = PreferenceTuningOptions(batch=ROWS // 2, micro_batch=MICRO // 2, steps=1000)
+            preference = PreferenceTuningOptions(batch=ROWS // 2, micro_batch=ROWS // 2, steps=1000)
             return PreferenceTuning(policy, encode_pairs(policy, triples), preference)
         case "reward":
             folder = _saved(policy, size, place)
@@ -287,7 +287,7 @@ def _method(size: int, given: Work, dtype: Any, place: Path) -> Any:
     sampling = SamplingOptions(ROWS // GROUP, GROUP, ANSWER)
     options = GradientOptions(
         given.method, beta=given.beta, kl_in="reward" if given.method == "rloo" else "loss",
-        kl_estimator="k1" if given.method == "rloo" else "k3", micro_batch=MICRO,
+        kl_estimator="k1" if given.method == "rloo" else "k3", micro_batch=ROWS,
     )  # fmt: skip
     return PolicyGradient(policy, Sampler(policy, given.prompts, Even(), sampling), options, 1000)
 

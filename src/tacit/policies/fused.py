@@ -170,7 +170,7 @@ class _AttentionLayer(torch.autograd.Function):
         heads = found.heads + found.kv_heads
         z, r = lean.normed(x, found.eps, dtype)
         stacked, scales = _stacked(found, attend.turned, w_q, w_k, w_v)
-        matrix = stacked.mul(norm).mul_(scales).to(dtype)
+        matrix = stacked.mul_(norm).mul_(scales)
         bias = None if b_q is None or b_k is None or b_v is None else _stacked_bias(found, attend.turned, b_q, b_k, b_v)
         qkv = product(matrix, bias, dtype, len(x))(z).view(len(x), -1, found.head_dim)
         qk = _turned(qkv[:, :heads].float(), turns)
@@ -180,13 +180,13 @@ class _AttentionLayer(torch.autograd.Function):
         if wanted is not None:
             mixed, x = mixed[wanted], x[wanted]
         ctx.attend, ctx.biased = attend, bias is not None
-        ctx.save_for_backward(z, r, matrix, norm, w_q, w_k, w_v, w_o, qk, v, mixed, turns, wanted, *kept)
+        ctx.save_for_backward(z, r, norm, w_q, w_k, w_v, w_o, qk, v, mixed, turns, wanted, *kept)
         return product(w_o, None, dtype, len(x))(mixed).float().add_(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (d_y,) = gradients
-        z, r, matrix, norm, w_q, w_k, w_v, w_o, qk, v, mixed, turns, wanted, *kept = ctx.saved_tensors
+        z, r, norm, w_q, w_k, w_v, w_o, qk, v, mixed, turns, wanted, *kept = ctx.saved_tensors
         attend: _Attention = ctx.attend
         found, dtype = attend.found, attend.dtype
         cast = d_y.to(dtype)
@@ -196,12 +196,13 @@ class _AttentionLayer(torch.autograd.Function):
             d_mixed = d_mixed.new_zeros(len(z), d_mixed.shape[1]).index_add_(0, wanted, d_mixed)
             d_y = d_y.new_zeros(len(z), d_y.shape[1]).index_add_(0, wanted, d_y)
         d_qk, d_v = attend.backward(d_mixed.view(len(z), -1, found.head_dim), qk, v, kept)
-        d_qkv = torch.empty(len(z), matrix.shape[0] // found.head_dim, found.head_dim, dtype=dtype)
+        d_qkv = torch.empty(len(z), found.heads + 2 * found.kv_heads, found.head_dim, dtype=dtype)
         heads = qk.shape[1]
         d_qkv[:, :heads], d_qkv[:, heads:] = _turned(d_qk, turns.conj()), d_v
         flat = d_qkv.flatten(1)
-        d_x = _norm_backward(product(matrix.t(), None, dtype, len(z))(flat), z, r, d_y)
         stacked, scales = _stacked(found, attend.turned, w_q, w_k, w_v)
+        matrix = stacked.mul(norm).mul_(scales)
+        d_x = _norm_backward(product(matrix.t(), None, dtype, len(z))(flat), z, r, d_y)
         d_matrix = (flat.t() @ z).float().mul_(scales)
         d_norm = torch.linalg.vecdot(d_matrix, stacked, dim=0)
         d_weights = _unstacked(found, attend.turned, d_matrix.mul_(norm))
@@ -221,22 +222,23 @@ class _GateLayer(torch.autograd.Function):
         ctx: Any, x: Tensor, norm: Tensor, gate: Tensor, up: Tensor, down: Tensor, eps: float, dtype: torch.dtype
     ) -> Tensor:
         z, r = lean.normed(x, eps, dtype)
-        first, second = ((weight * norm).to(dtype) for weight in (gate, up))
-        u, v = (product(weight, None, dtype, len(x))(z) for weight in (first, second))
+        u, v = (product(weight * norm, None, dtype, len(x))(z) for weight in (gate, up))
         a = functional.silu(u).mul_(v)
-        ctx.save_for_backward(z, r, first, second, norm, gate, up, down, u, v, a)
+        ctx.save_for_backward(z, r, norm, gate, up, down, u, v)
         return product(down, None, dtype, len(x))(a).float().add_(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (d_y,) = gradients
-        z, r, first, second, norm, gate, up, down, u, v, a = ctx.saved_tensors
+        z, r, norm, gate, up, down, u, v = ctx.saved_tensors
         cast = d_y.to(z.dtype)
-        d_down = (cast.t() @ a).float()
+        opened = functional.silu(u)
+        d_down = (cast.t() @ (opened * v)).float()  # the product again, rather than a sixth of all that is kept
         d_a = product(down.t(), None, z.dtype, len(z))(cast)
-        d_v = functional.silu(u).mul_(d_a)
+        d_v = opened.mul_(d_a)
         d_u = torch.ops.aten.silu_backward(d_a.mul_(v), u)
-        d_z = product(first.t(), None, z.dtype, len(z))(d_u).add_(product(second.t(), None, z.dtype, len(z))(d_v))
+        to_u, to_v = (product((weight * norm).t(), None, z.dtype, len(z)) for weight in (gate, up))
+        d_z = to_u(d_u).add_(to_v(d_v))
         d_x = _norm_backward(d_z, z, r, d_y)
         d_first, d_second = (d_u.t() @ z).float(), (d_v.t() @ z).float()
         d_norm = torch.linalg.vecdot(d_first, gate, dim=0) + torch.linalg.vecdot(d_second, up, dim=0)
