@@ -72,11 +72,35 @@ def _serve(found: Family, packed: Packed) -> bool:
     return True
 
 
+class _Places:
+    """Where the heads of a block lie: flat, a row for token and head, and grouped, a row for text, head and place."""
+
+    def __init__(self, block: Block, heads: int, kv_heads: int) -> None:
+        count, width = len(block.lengths), block.width
+        self.block, self.before = block, 0 if block.trunk is None else block.trunk.shape[1]
+        self.room = self.before + width
+        lying = torch.arange(count * width) if block.places is None else block.places
+        tokens = torch.full((count * width,), block.start).index_copy_(0, lying, torch.arange(block.start, block.stop))
+        tokens = tokens.view(count, 1, width)  # padding reads the first token, which no real one looks at from there
+        seen = tokens if block.trunk is None else torch.cat([block.trunk[:, None], tokens], 2)
+        own, keys = torch.arange(heads)[None, :, None], torch.arange(kv_heads)[None, :, None]
+        self.queries = (tokens * (heads + kv_heads) + own).flatten()
+        self.keys = (seen * (heads + kv_heads) + heads + keys).flatten()
+        self.values = (seen * kv_heads + keys).flatten()
+        self.mixed = (tokens * heads + own).flatten()
+        text, place = (lying // width)[:, None], (lying % width)[:, None]
+        self.to_mixed = ((text * heads + own[:, :, 0]) * width + place).flatten()
+        self.to_keys = ((text * kv_heads + keys[:, :, 0]) * self.room + self.before + place).flatten()
+        real = torch.zeros(count, 1, width, dtype=torch.bool).flatten().index_fill_(0, lying, True)
+        self.padding = (~real).view(count, 1, width).expand(-1, heads, -1).flatten().nonzero()[:, 0]
+
+
 class _Attention:
     """Attention over a packed sequence, block by block, and its gradients."""
 
     def __init__(self, found: Family, packed: Packed, dtype: torch.dtype) -> None:
-        self.found, self.blocks, self.dtype = found, packed.blocks, dtype
+        self.found, self.dtype = found, dtype
+        self.places = [_Places(block, found.heads, found.kv_heads) for block in packed.blocks]
         self.masks = [lean.mask(block, torch.float32) for block in packed.blocks]
         self.turned = interleaved(found.head_dim)
 
@@ -84,13 +108,12 @@ class _Attention:
         """Turned queries and keys (N, H + K, D) float32 and values (N, K, D) to (N, H, D), and the softmaxes."""
         mixed = torch.empty(len(qk), self.found.heads, self.found.head_dim, dtype=self.dtype)
         kept = []
-        for block, mask in zip(self.blocks, self.masks, strict=True):
-            q, k, values = self._parts(block, qk, v)
-            count = len(block.lengths)
-            scores = torch.bmm(q, k.transpose(1, 2)).view(count, -1, block.width, k.shape[1]).add_(mask)
-            p = torch.softmax(scores, -1).to(self.dtype).view(len(q), -1, k.shape[1])
+        for at, mask in zip(self.places, self.masks, strict=True):
+            q, k, values = self._parts(at, qk, v)
+            scores = torch.bmm(q, k.transpose(1, 2)).view(len(at.block.lengths), -1, at.block.width, at.room).add_(mask)
+            p = torch.softmax(scores, -1).to(self.dtype).view(len(q), -1, at.room)
             kept.append(p)
-            self._put(mixed, block, torch.bmm(p, values))
+            torch.index_select(_by_head(torch.bmm(p, values)), 0, at.to_mixed, out=_by_head(_tokens(mixed, at)))
         return mixed, kept
 
     def backward(
@@ -104,19 +127,23 @@ class _Attention:
         heads = self.found.heads
         d_qk, d_v = torch.empty_like(qk), torch.empty(v.shape, dtype=torch.float32)
         shared: list[tuple[Block, Tensor, Tensor]] = []
-        for block, p in zip(self.blocks, kept, strict=True):
-            q, k, values = self._parts(block, qk, v)
+        for at, p in zip(self.places, kept, strict=True):
+            q, k, values = self._parts(at, qk, v)
             q, k, values = q.to(self.dtype), self._centred(k), self._centred(values)
-            d_out = self._grouped(_rows(d_mixed, block))
+            d_out = _by_head(d_mixed).index_select(0, at.mixed).index_fill_(0, at.padding, 0.0).view(q.shape)
             d_p = torch.bmm(d_out, values.transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
-            self._put(d_qk[:, :heads], block, torch.bmm(d_scores, k))
             d_keys, d_values = torch.bmm(d_scores.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), d_out)
-            before = 0 if block.trunk is None else block.trunk.shape[1]
-            self._put(d_qk[:, heads:], block, d_keys[:, before:])
-            self._put(d_v, block, d_values[:, before:])
-            if before:
-                shared.append((block, d_keys[:, :before], d_values[:, :before]))
+            d_queries = torch.bmm(d_scores, k)
+            for target, grouped, rows in (
+                (d_qk[:, :heads], d_queries, at.to_mixed),
+                (d_qk[:, heads:], d_keys, at.to_keys),
+                (d_v, d_values, at.to_keys),
+            ):
+                own = _tokens(target, at)
+                own.copy_(_by_head(grouped).index_select(0, rows).view(own.shape))
+            if at.before:
+                shared.append((at.block, d_keys[:, : at.before], d_values[:, : at.before]))
         for block, d_keys, d_values in shared:  # what rows add to the prompt that they share
             assert block.trunk is not None
             for target, own in ((d_qk[:, heads:], d_keys), (d_v, d_values)):
@@ -124,38 +151,25 @@ class _Attention:
                 target.index_add_(0, block.trunk.flatten(), by_token.float())
         return d_qk, d_v
 
-    def _parts(self, block: Block, qk: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self, at: _Places, qk: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (b K, G T, D), keys and values (b K, S, D) of a block, those of its trunk first."""
-        heads = self.found.heads
-        q, k, values = self._grouped(_rows(qk[:, :heads], block)), _rows(qk[:, heads:], block), _rows(v, block)
-        if block.trunk is not None:
-            k, values = torch.cat([qk[:, heads:][block.trunk], k], 1), torch.cat([v[block.trunk], values], 1)
-        k, values = (one.transpose(1, 2).reshape(-1, one.shape[1], one.shape[3]) for one in (k, values))
-        return q, k, values
+        size, pairs = self.found.head_dim, len(at.block.lengths) * self.found.kv_heads
+        q = _by_head(qk).index_select(0, at.queries).view(pairs, -1, size)
+        k = _by_head(qk).index_select(0, at.keys).view(pairs, -1, size)
+        return q, k, _by_head(v).index_select(0, at.values).view(pairs, -1, size)
 
     def _centred(self, rows: Tensor) -> Tensor:
         return (rows - rows.mean(1, keepdim=True, dtype=torch.float32)).to(self.dtype)
 
-    def _grouped(self, rows: Tensor) -> Tensor:
-        """(b, T, H, D) to (b K, G T, D)."""
-        count, width, _, size = rows.shape
-        groups = self.found.groups
-        return rows.view(count, width, -1, groups, size).permute(0, 2, 3, 1, 4).reshape(-1, groups * width, size)
 
-    @staticmethod
-    def _put(target: Tensor, block: Block, grouped: Tensor) -> None:
-        """Write (b K, G T, D) to a block's places of (N, H, D)."""
-        count, size = len(block.lengths), target.shape[2]
-        rows = grouped.view(count, -1, block.width, size).transpose(1, 2)
-        if block.places is None:
-            target[block.start : block.stop].view(rows.shape).copy_(rows)
-        else:
-            target[block.start : block.stop] = rows.flatten(0, 1)[block.places].to(target.dtype)
+def _by_head(x: Tensor) -> Tensor:
+    """(..., D) as rows of a head each."""
+    return x.view(-1, x.shape[-1])
 
 
-def _rows(flat: Tensor, block: Block) -> Tensor:
-    """(N, H, D) as a block's (b, T, H, D)."""
-    return lean.padded(flat[block.start : block.stop], block)
+def _tokens(flat: Tensor, at: _Places) -> Tensor:
+    """A block's part of (N, H, D)."""
+    return flat[at.block.start : at.block.stop]
 
 
 class _AttentionLayer(torch.autograd.Function):

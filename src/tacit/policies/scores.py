@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_ELEMENTS = 1 << 22
-"""Logits at a time: 16 MiB in float32."""
+_ELEMENTS = 1 << 21
+"""Logits at a time: 8 MiB in float32."""
 
 _KEPT = 1 << 25
 """Most probabilities that are kept for the backward pass."""
