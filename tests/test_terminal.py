@@ -158,3 +158,17 @@ def test_what_a_user_can_mend_is_one_sentence(
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), terminal.one_sentence():
         _ = 1 / 0
+
+
+@pytest.mark.parametrize(("columns", "shown_as"), [(60, "0.500 [0.400, 0.600]"), (24, "│ [0.400, 0.600] │")])
+def test_an_interval_stands_behind_or_below_its_value(
+    columns: int, shown_as: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [{"share": 0.5, "share_ci": [0.4, 0.6], "n": 3}, {"share": 0.1, "share_ci": [None, None], "n": 3}]
+    terminal.print_table(rows)
+    shown = capsys.readouterr().out
+    assert shown_as in shown
+    assert "0.100" in shown
+    assert "ci" not in shown
+    assert "None" not in shown

@@ -113,20 +113,30 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
-    """Rows as a table on stdout; a column for each key that some row fills, in order of first appearance."""
+    """Rows as a table on stdout; a column for each key that some row fills, in order of first appearance.
+
+    An interval `x_ci` stands behind its `x`.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     filled = {key: value for row in reversed(rows) for key, value in row.items() if value is not None}
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key in filled]
-    for key in keys:
-        table.add_column(
-            key.replace("_", " "), justify="left" if isinstance(filled[key], str) else "right", overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(show(row.get(key)) for key in keys))
-    Console(markup=False).print(table)
+    keys = [key for key in keys if not (key.endswith("_ci") and key.removesuffix("_ci") in keys)]
+    names = [key.replace("_", " ") for key in keys]
+    cells = [[(show(row.get(key)), show(row.get(f"{key}_ci"))) for key in keys] for row in rows]
+    widths = [
+        max(len(name), *(len(a) + len(b) + 1 for a, b in column))
+        for name, column in zip(names, zip(*cells, strict=True), strict=True)
+    ]
+    console = Console(markup=False)
+    between = " " if sum(widths) + 3 * len(widths) < console.width else "\n"
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for key, name in zip(keys, names, strict=True):
+        table.add_column(name, justify="left" if isinstance(filled[key], str) else "right", overflow="fold")
+    for row in cells:
+        table.add_row(*(f"{value}{between}{interval}" if interval else value for value, interval in row))
+    console.print(table)
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -161,8 +171,10 @@ def show(value: Any) -> str:
             return "\n".join(
                 f"{str(name).replace('_', ' ')} {show(inner)}" for name, inner in value.items() if inner is not None
             )
-        case [*parts] if len(parts) == 2:
-            return f"[{show(parts[0])}, {show(parts[1])}]"
+        case [None, None]:
+            return ""
+        case [first, last]:
+            return f"[{show(first)}, {show(last)}]"
         case _:
             return str(value)
 
