@@ -91,8 +91,8 @@ class _Places:
         text, place = (lying // width)[:, None], (lying % width)[:, None]
         self.to_mixed = ((text * heads + own[:, :, 0]) * width + place).flatten()
         self.to_keys = ((text * kv_heads + keys[:, :, 0]) * self.room + self.before + place).flatten()
-        real = torch.zeros(count, 1, width, dtype=torch.bool).flatten().index_fill_(0, lying, True)
-        self.padding = (~real).view(count, 1, width).expand(-1, heads, -1).flatten().nonzero()[:, 0]
+        unused = torch.ones(count * width, dtype=torch.bool).index_fill_(0, lying, False).view(count, 1, width)
+        self.padding = unused.expand(-1, heads, -1).flatten().nonzero()[:, 0]
 
 
 class _Attention:
