@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,13 @@ def wilson(count: int, of: int) -> list[float]:
     return [float(max(0.0, end / (1 + z**2 / of))) for end in (middle - half, middle + half)]
 
 
-def repeat(once: Callable[[int], list[dict[str, Any]]], seeds: int, seed: int, title: str) -> list[dict[str, Any]]:
+def repeat(
+    once: Callable[[int], list[dict[str, Any]]], seeds: int, seed: int, title: str, shares: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Run `once(seed)` for `seeds` seeds from `seed` on, and join the rows that they have in common.
 
     Each run gives the same rows in the same order. Their numbers become the mean and `X_ci`; a truth value becomes how
-    often it was true; texts stay.
+    often it was true; texts stay. The intervals of `shares` are cut to 0..1.
     """
     runs = [once(s) for s in track(range(seed, seed + seeds), title, seeds)]
     joined = []
@@ -42,7 +44,8 @@ def repeat(once: Callable[[int], list[dict[str, Any]]], seeds: int, seed: int, t
             if isinstance(first, bool):
                 row[key] = f"{sum(values)} of {len(values)}"
             elif isinstance(first, int | float):
-                row[key], row[f"{key}_ci"] = mean_interval(values)
+                row[key], interval = mean_interval(values)
+                row[f"{key}_ci"] = [min(max(end, 0.0), 1.0) for end in interval] if key in shares else interval
             else:
                 row[key] = first
         joined.append(row)

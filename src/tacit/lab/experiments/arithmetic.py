@@ -99,7 +99,8 @@ def run(
         with tempfile.TemporaryDirectory() as place:
             return one_seed(Path(place), s, sizes, variants)
 
-    table = repeat(once, seeds, seed, "arithmetic")
+    shares = ("greedy", "sampled", "any_of_8", *(kind.name for kind in sizes.kinds))
+    table = repeat(once, seeds, seed, "arithmetic", shares)
     return {"experiment": "arithmetic", "seeds": seeds, "rounds": sizes.rounds, "rows": table}
 
 
