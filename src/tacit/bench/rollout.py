@@ -149,7 +149,7 @@ def multiply_adds(model: Any) -> float:
     return float(matrices + (head.numel() if tied else 0))
 
 
-def matmul_limit(dtype: Any, size: int = 2048, rounds: int = 5) -> float:
+def matmul_limit(dtype: Any, size: int = 2048, rounds: int = 25) -> float:
     """Multiply-adds per second of a torch product of two (size, size) matrices of this type; the best of `rounds`."""
     import torch
 
