@@ -27,7 +27,7 @@ def model_of(name: str) -> Any:
     model = kind(
         config(
             vocab_size=97, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
-            max_position_embeddings=64, **more,
+            max_position_embeddings=512, **more,
         )
     )  # fmt: skip
     for parameter in model.parameters():
@@ -46,6 +46,7 @@ def rows_of(kind: str) -> Any:
         "equal": [text(5) for _ in range(9)],
         "ragged": [text(2 + i) for i in range(20)],
         "shared": [prompt for prompt in (text(4), text(9), text(6)) for _ in range(5)],
+        "long": [text(lean.SHORT + 20), text(3)],
     }[kind]
     answers = [text(7 if kind == "equal" else 1 + i * 7 % 23) for i in range(len(prompts))]
     return as_responses(prompts, answers, "cpu")
@@ -59,7 +60,7 @@ def states_and_gradients(function: Any, model: Any, rows: Any, dtype: Any) -> tu
     return states.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("kind", ["equal", "ragged", "shared"])
+@pytest.mark.parametrize("kind", ["equal", "ragged", "shared", "long"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
 def test_as_the_plain_pass(name: str, kind: str, dtype: Any, close: float) -> None:
@@ -90,6 +91,8 @@ def test_frozen_embeddings_and_inference() -> None:
 
 def test_others_take_the_plain_pass() -> None:
     packed = pack(rows_of("equal"), torch.device("cpu"))
+    longest = as_responses([list(range(3, 90)) * 6], [[4, 5]], "cpu")
+    assert not fused._serve(lean.family(model_of("llama")), pack(longest, torch.device("cpu")))
     for change in ("hook", "adapter", "half"):
         model = model_of("llama")
         gate = model.model.layers[1].mlp.gate_proj

@@ -25,6 +25,9 @@ from tacit.policies.decoding import interleaved, product
 from tacit.policies.lean import Family
 from tacit.policies.packing import Block, Packed
 
+LONGEST = 512
+"""Most keys of a row: the softmaxes are kept for the backward pass."""
+
 
 def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tensor:
     """The states (M, d) float32 before each response token of a packed sequence, with gradients.
@@ -57,7 +60,7 @@ def predicting_states(found: Family, packed: Packed, dtype: torch.dtype) -> Tens
 
 def _serve(found: Family, packed: Packed) -> bool:
     """Float32 weights of plain linear maps without adapters or hooks, on a processor, and short texts."""
-    if packed.ids.device.type != "cpu" or found.query_norm or any(lean.keys(b) > lean.SHORT for b in packed.blocks):
+    if packed.ids.device.type != "cpu" or found.query_norm or any(lean.keys(b) > LONGEST for b in packed.blocks):
         return False
     for layer in found.base.layers:
         own, mlp = layer.self_attn, layer.mlp
