@@ -30,7 +30,7 @@ from tacit.policies.rollout import sample
 from tacit.policies.scores import token_scores
 from tacit.policies.tokens import Codec, PolicyError
 
-NARROW = 128
+_NARROW = 128
 """States of fewer numbers are computed in float32 unless told otherwise."""
 DTYPES = ("auto", "float32", "bfloat16")
 _DEFAULT = Sampling()
@@ -284,12 +284,12 @@ def _with_lora(model: Any, lora: int | dict[str, Any]) -> Any:
 def width_of(model: Any) -> int:
     """Numbers in a state."""
     text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return int(getattr(text, "hidden_size", NARROW))
+    return int(getattr(text, "hidden_size", _NARROW))
 
 
 def auto_dtype(device: torch.device, width: int) -> torch.dtype:
     """bfloat16 where the device has instructions for it and states are wide."""
-    if width < NARROW:
+    if width < _NARROW:
         return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
