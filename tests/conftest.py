@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
+
+# A deadline would be a test of timing: it fails where the machine is slow or busy.
+hypothesis.settings.register_profile("tacit", deadline=None)
+hypothesis.settings.load_profile("tacit")
 
 
 class Done(NamedTuple):

@@ -135,7 +135,7 @@ def test_messages_and_strings_are_one_item():
     assert evaluate(Constant(), Rows("comparison", rows), resamples=10)["accuracy"] == 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000))
 def test_monotone_rewards_share_every_order_metric(seed):
     rows = Rows("comparison", noisy_comparisons(40, seed, prompts=7))

@@ -39,7 +39,7 @@ def test_hand_worked():
 
 
 @pytest.mark.parametrize(("name", "alpha"), ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=weights, second=weights)
 def test_dual_equals_primal(name, alpha, first, second):
     d = divergence(name, alpha=alpha)

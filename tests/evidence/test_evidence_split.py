@@ -28,7 +28,7 @@ def items(evidence: Evidence) -> set[Any]:
     return {text for r in evidence for text in (r.chosen, r.rejected)}  # type: ignore[attr-defined]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(pairs, st.sampled_from(["prompt", "item"]), st.floats(0.05, 0.95), st.integers(0, 5))
 def test_no_key_is_on_both_sides_and_no_record_is_lost(records: Any, by: Any, share: float, seed: int) -> None:
     whole = Evidence.from_records(records)

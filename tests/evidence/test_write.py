@@ -86,7 +86,7 @@ def test_endings_are_found_whatever_the_case() -> None:
     assert ending("Scores.v2.CSV.gz") == ".csv.gz"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1))
 def test_any_text_survives_a_csv_file(texts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ def test_shape_type_and_name() -> None:
     assert encoder_from_config(ENCODER.config()).fingerprint == ENCODER.fingerprint
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=6))
 def test_rows_are_the_same_bit_for_bit_alone_in_any_order_and_in_any_chunk(texts: list[tuple[str, str]]) -> None:
     together = ENCODER.encode(texts)

@@ -14,7 +14,7 @@ WORLDS = {"lake": frozen_lake(), "chain": chain(5), "texts": token_mdp(["a", "b"
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_shaping_and_nothing_else_is_invisible(world, seed):
     rng = np.random.default_rng(seed)

@@ -73,7 +73,7 @@ def test_lock_by_hand():
     assert visits(world, world.uniform()[None]).sum() == pytest.approx(2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), horizon=st.sampled_from([None, 1, 4]))
 def test_occupancy_gives_the_return(seed, horizon):
     world = random_world(seed, horizon=horizon)
@@ -86,7 +86,7 @@ def test_occupancy_gives_the_return(seed, horizon):
     assert (made[..., ~world.live, :] == 0).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     horizon=st.sampled_from([None, 1, 4]),
@@ -105,7 +105,7 @@ def test_solutions_solve_their_bellman_equation(seed, horizon, temperature):
     assert found.policy[1] == pytest.approx(alone.policy)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), horizon=st.sampled_from([None, 3]))
 def test_no_policy_beats_the_soft_optimal_one(seed, horizon):
     world = random_world(seed, horizon=horizon)
@@ -124,7 +124,7 @@ def test_no_policy_beats_the_soft_optimal_one(seed, horizon):
         assert objective(0.95 * best.policy + 0.05 * other) <= objective(best.policy) + 1e-9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_no_policy_beats_the_optimal_one(seed):
     world = random_world(seed)
