@@ -16,8 +16,8 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from tacit.errors import EvidenceError
-from tacit.evidence.layouts import Layout, detect
-from tacit.evidence.mappings import Misfit
+from tacit.evidence.layout import Layout, LayoutError
+from tacit.evidence.layouts import detect
 from tacit.evidence.records import KINDS, Kind, Record
 from tacit.evidence.sources import RawBatch, from_values
 
@@ -306,7 +306,7 @@ def _mapped(
                 raise _missing(missing, value, layout)
             records = layout.records(value) if layout.records else [value]
             records = [transform(record) for record in records] if transform else records
-        except Misfit as misfit:
+        except LayoutError as misfit:
             faults.append(misfit.at(source, row))
             continue
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -320,13 +320,13 @@ def _mapped(
     return mapped_rows, mapped, skipped
 
 
-def _missing(missing: frozenset[str], value: Mapping[str, Any], layout: Layout) -> Misfit:
+def _missing(missing: frozenset[str], value: Mapping[str, Any], layout: Layout) -> LayoutError:
     other = detect(value)
     if other and other[0].kind != layout.kind:
         reason = f"a row of kind {other[0].kind} in a file of kind {layout.kind}"
-        return Misfit(reason, "Keep each kind in its own file", sorted(missing)[0])
+        return LayoutError(reason, "Keep each kind in its own file", sorted(missing)[0])
     columns = ", ".join(f"`{name}`" for name in value) or "none"
-    return Misfit("the column is missing", f"Every row needs it; this one has {columns}", sorted(missing)[0])
+    return LayoutError("the column is missing", f"Every row needs it; this one has {columns}", sorted(missing)[0])
 
 
 def _one_by_one(

@@ -6,27 +6,14 @@ rows are records already have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from tacit.evidence import label_studio as ls
 from tacit.evidence import mappings as m
-from tacit.evidence.mappings import ALIASES, Row, Rows
+from tacit.evidence.exports import export_layouts
+from tacit.evidence.layout import Layout, Row
+from tacit.evidence.layout import layout as _layout
+from tacit.evidence.mappings import ALIASES
 from tacit.evidence.records import Kind
-
-Test = Callable[[Row], bool]
-To = Callable[[Row], Rows]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A named shape of rows: the columns that recognise it, and how a row becomes records."""
-
-    name: str
-    kind: Kind
-    requires: frozenset[str]
-    fits: Test
-    records: To | None
 
 
 def detect(row: Row, kind: Kind | None = None) -> tuple[Layout, dict[str, str]] | None:
@@ -36,7 +23,12 @@ def detect(row: Row, kind: Kind | None = None) -> tuple[Layout, dict[str, str]] 
     (`instruction` for `prompt`, `winner` and `loser` for `chosen` and `rejected`, ...). `kind` keeps to one kind.
     """
     aliased = _by_alias(row)
-    for (renamed, renames), layouts in (((row, {}), LAYOUTS), (aliased, LAYOUTS), (aliased, PROMPTLESS)):
+    for (renamed, renames), layouts in (
+        ((row, {}), export_layouts()),
+        ((row, {}), LAYOUTS),
+        (aliased, LAYOUTS),
+        (aliased, PROMPTLESS),
+    ):
         for layout in layouts:
             if kind in (None, layout.kind) and layout.requires <= renamed.keys() and layout.fits(renamed):
                 return layout, renames
@@ -52,20 +44,11 @@ def _by_alias(row: Row) -> tuple[Row, dict[str, str]]:
     return {renames.get(name, name): value for name, value in row.items()}, renames
 
 
-def _layout(name: str, kind: Kind, columns: str, records: To | None = None, fits: Test = lambda row: True) -> Layout:
-    return Layout(name, kind, frozenset(columns.split()), fits, records)
-
-
 _NEMO = m.completions_have("rank", "completion")
 _ULTRA = m.completions_have("response", "overall_score")
 
 LAYOUTS: tuple[Layout, ...] = (
     _layout("verl", "problem", "prompt reward_model", m.verl, lambda r: isinstance(r["reward_model"], Mapping)),
-    _layout("label_studio", "comparison", "annotations data", ls.comparisons, ls.has("pairwise")),
-    _layout("label_studio_ranker", "ranking", "annotations data", ls.rankings, ls.has("ranker")),
-    _layout(
-        "label_studio_min", "comparison", "annotation_id", ls.flat_comparison, lambda r: ls.chosen_side(r) is not None
-    ),
     _layout("oasst", "ranking", "message_tree_id prompt", m.oasst_rankings, lambda r: isinstance(r["prompt"], Mapping)),
     _layout("oasst", "demonstration", "message_tree_id prompt", m.oasst_demonstrations),
     _layout("nemo", "comparison", "context completions", m.nemo_pairs, m.is_nemo_pair),

@@ -1,6 +1,6 @@
 """How one raw row of each layout becomes zero or more records (as mappings; the reader validates them).
 
-Columns that a layout does not use are kept beside the record. A row that cannot be mapped raises `Misfit`.
+Columns that a layout does not use are kept beside the record. A row that cannot be mapped raises `LayoutError`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from tacit.conversation import parse_transcript, split_shared_prompt
-from tacit.errors import EvidenceError
-
-Row = Mapping[str, Any]
-Rows = list[dict[str, Any]]
+from tacit.evidence.layout import LayoutError, Row, Rows, is_messages, pair_of, without
 
 TIES = {"tie", "tied", "equal", "draw", "same", "both", "neither", "none", "tie (bothbad)", "bothbad", "both_bad"}
 _LEFT = {"left", "a", "1", "first", "model_a", "model_1", "response_a", "response_1", "output_1"}
@@ -42,28 +39,6 @@ ALIASES = {
 }
 
 
-class Misfit(Exception):
-    """A row that its layout cannot turn into records; the reader adds file and row."""
-
-    def __init__(self, reason: str, mend: str, column: str | None = None, **value: Any) -> None:
-        super().__init__(reason)
-        self.reason, self.mend, self.column, self.value = reason, mend, column, value
-
-    def at(self, source: str, row: int) -> EvidenceError:
-        """The error that names the place."""
-        return EvidenceError(self.reason, mend=self.mend, source=source, row=row, column=self.column, **self.value)
-
-
-def without(row: Row, *columns: str) -> dict[str, Any]:
-    """The row without these columns."""
-    return {name: value for name, value in row.items() if name not in columns}
-
-
-def is_messages(value: Any) -> bool:
-    """Whether a value is a list of {role, ...} messages."""
-    return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
-
-
 def is_transcript(value: Any) -> bool:
     """Whether a text has Human and Assistant turns."""
     return isinstance(value, str) and bool(parse_transcript(value)) and "Human:" in value
@@ -76,7 +51,7 @@ def implicit_prompt(row: Row) -> Rows:
     """The prompt lies inside both sides, as messages (TRL) or as a transcript (Anthropic HH)."""
     parts = split_shared_prompt(row["chosen"], row["rejected"])
     if parts is None:
-        raise Misfit(
+        raise LayoutError(
             "`chosen` and `rejected` do not begin with the same prompt",
             "Give both the same first messages, or columns `prompt` and `rejected_prompt`",
             "rejected",
@@ -143,24 +118,14 @@ def verdict_of(value: Any, left: str, right: str, column: str) -> float:
         return 0.5
     if 1 <= number <= 2:
         return 0.5 if number == 1.5 else float(number < 1.5)
-    raise Misfit("the verdict names no side", f"Write `{left}`, `{right}` or `tie`", column, value=value)
-
-
-def pair_of(kept: Mapping[str, Any], left: Any, right: Any, verdict: float, *, shown: bool = False) -> dict[str, Any]:
-    """A comparison of two answers from `verdict_of`; a tie keeps the left one as chosen.
-
-    With `shown` the left one stood left (or first) before the person, and `chosen_first` keeps whether it was chosen.
-    """
-    chosen, rejected = (left, right) if verdict >= 0.5 else (right, left)
-    first = {"chosen_first": verdict >= 0.5} if shown and kept.get("chosen_first") is None else {}
-    return {**kept, "chosen": chosen, "rejected": rejected, "tie": verdict == 0.5, **first}
+    raise LayoutError("the verdict names no side", f"Write `{left}`, `{right}` or `tie`", column, value=value)
 
 
 def two_sided(row: Row) -> Rows:
     """Two answers and a verdict: AlpacaEval, arenas, crowd tables. Rows without a verdict give nothing."""
     left, right, column = sides_and_verdict(row) or ("", "", "")
     if not column:
-        raise Misfit("the row lacks its two answers or the verdict", "Keep one kind of row per file")
+        raise LayoutError("the row lacks its two answers or the verdict", "Keep one kind of row per file")
     if row[column] is None or row[column] == "":
         return []
     verdict = verdict_of(row[column], left, right, column)
@@ -314,7 +279,7 @@ def continuations(row: Row) -> Rows:
     """Steps labelled by sampled continuations: a step is right where any continuation of it reached the answer."""
     given = row["continuations"]
     if not isinstance(given, list) or not all(isinstance(of_step, list) and of_step for of_step in given):
-        raise Misfit(
+        raise LayoutError(
             "`continuations` is not a list of lists",
             "Give for each step whether its continuations were right, as [[true, false], [false, false]]",
             "continuations",
@@ -327,7 +292,7 @@ def answers(row: Row) -> Rows:
     """Several answers of one prompt, each right or wrong: one outcome for each."""
     completions, labels = row["completions"], row["labels"]
     if not isinstance(completions, list) or not isinstance(labels, list) or len(completions) != len(labels):
-        raise Misfit("`completions` and `labels` do not match", "Give one label for each completion", "labels")
+        raise LayoutError("`completions` and `labels` do not match", "Give one label for each completion", "labels")
     kept = without(row, "completions", "labels")
     return [{**kept, "completion": c, "label": label} for c, label in zip(completions, labels, strict=True)]
 
@@ -338,7 +303,7 @@ def answers(row: Row) -> Rows:
 def last_message(row: Row) -> Rows:
     """A whole conversation in `messages`: its last message is the demonstration."""
     if not is_messages(row["messages"]) or len(row["messages"]) < 2:
-        raise Misfit(
+        raise LayoutError(
             "`messages` is not a conversation", "Give two or more {role, content}", "messages", value=row["messages"]
         )
     return [{**without(row, "messages"), "prompt": row["messages"][:-1], "completion": row["messages"][-1:]}]
@@ -359,5 +324,7 @@ def verl(row: Row) -> Rows:
     """Verl: the answer is `reward_model.ground_truth`."""
     truth = row["reward_model"].get("ground_truth")
     if truth is None:
-        raise Misfit("no ground truth", "Give `reward_model.ground_truth`", "reward_model", value=row["reward_model"])
+        raise LayoutError(
+            "no ground truth", "Give `reward_model.ground_truth`", "reward_model", value=row["reward_model"]
+        )
     return [{**row, "answer": str(truth)}]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tacit.errors import EvidenceError
 from tacit.evidence.dataset import Evidence, from_raw
-from tacit.evidence.mappings import Misfit
+from tacit.evidence.layout import LayoutError
 from tacit.evidence.records import Kind
 from tacit.evidence.sources import raw_batches
 
@@ -82,7 +82,9 @@ def _lookup(texts: Mapping[str, str]) -> Callable[[dict[str, Any]], dict[str, An
         try:
             return texts[str(item)]
         except KeyError:
-            raise Misfit("no item has this id", "Add it to the items, or delete the row", column, value=item) from None
+            raise LayoutError(
+                "no item has this id", "Add it to the items, or delete the row", column, value=item
+            ) from None
 
     def transform(record: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {

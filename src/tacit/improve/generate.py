@@ -18,7 +18,7 @@ import numpy as np
 from tacit.conversation import Prompt, prompt_text
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import read, read_rows
-from tacit.evidence.mappings import is_messages
+from tacit.evidence.layout import is_messages
 from tacit.evidence.records import Kind
 from tacit.policies.contract import Policy, Sampling
 from tacit.policies.endpoint import EndpointPolicy

@@ -19,7 +19,7 @@ import numpy as np
 from tacit.conversation import Completion, Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError
 from tacit.evidence import read_rows
-from tacit.evidence.mappings import is_messages
+from tacit.evidence.layout import is_messages
 from tacit.improve.best_of_n import best_of_n_curve
 from tacit.rewards.contract import Reward
 from tacit.rewards.scoring import member_scores, spread

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tacit.evidence.mappings import ALIASES, SIDES, Misfit, Row, Rows, pair_of, verdict_of, with_prompt, without
+from tacit.evidence.layout import LayoutError, Row, Rows, layout, pair_of, without
+from tacit.evidence.mappings import ALIASES, SIDES, verdict_of, with_prompt
 
 _NAMES = (*SIDES, ("text1", "text2"), ("answer_1", "answer_2"), ("item1", "item2"), ("output1", "output2"))
 _ITEM = ("body", "text", "html", "title")
@@ -63,7 +64,7 @@ def rankings(row: Row) -> Rows:
             continue
         if len(filled) > 1:
             reason = "the items are sorted into several buckets, which is no order"
-            raise Misfit(reason, "Let people order one list: a Ranker without buckets", "annotations", value=lists)
+            raise LayoutError(reason, "Let people order one list: a Ranker without buckets", "annotations", value=lists)
         texts = {str(item["id"]): _item(item) for item in row["data"]["items"]}
         ranked = [texts[str(name)] for name in filled[0]]
         kept = with_prompt(without(row["data"], "items"))
@@ -130,10 +131,19 @@ def _answers(data: Row, column: str | None, to_name: Any = None) -> tuple[Any, A
     named = next(((left, right) for left, right in pairs if left in data and right in data), None)
     if named is None and len(texts) != 2:
         reason = f"the two answers were not found among {', '.join(f'`{name}`' for name in data)}"
-        raise Misfit(reason, "Name them `answer1` (left) and `answer2` (right)", column)
+        raise LayoutError(reason, "Name them `answer1` (left) and `answer2` (right)", column)
     left, right = named or texts
     return data[left], data[right], with_prompt(without(data, left, right))
 
 
 def _item(item: Any) -> Any:
     return next((item[name] for name in _ITEM if item.get(name)), "") if isinstance(item, Mapping) else item
+
+
+LAYOUTS = (
+    layout("label_studio", "comparison", "annotations data", comparisons, has("pairwise")),
+    layout("label_studio_ranker", "ranking", "annotations data", rankings, has("ranker")),
+    layout(
+        "label_studio_min", "comparison", "annotation_id", flat_comparison, lambda row: chosen_side(row) is not None
+    ),
+)

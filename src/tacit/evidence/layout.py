@@ -1,0 +1,76 @@
+"""What a layout of rows is, and what layouts share: rows without columns, pairs of answers, rows that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tacit.errors import EvidenceError
+from tacit.evidence.records import Kind
+
+Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A named shape of rows: the columns that recognise it, and how a row becomes zero or more records.
+
+    `requires` are columns that every row has, `uses` further ones that are read where they are there; every other column
+    is kept beside the record and named as unused. `fits` looks at the first row. `records` maps a row to records (as
+    mappings; the reader validates them), or raises `LayoutError`; without it rows are records already.
+    """
+
+    name: str
+    kind: Kind
+    requires: frozenset[str]
+    fits: Callable[[Row], bool]
+    records: Callable[[Row], Rows] | None
+    uses: frozenset[str] = frozenset()
+
+
+def layout(
+    name: str,
+    kind: Kind,
+    columns: str,
+    records: Callable[[Row], Rows] | None = None,
+    fits: Callable[[Row], bool] = lambda row: True,
+    *,
+    uses: str = "",
+) -> Layout:
+    """A layout with its columns as words of one text."""
+    return Layout(name, kind, frozenset(columns.split()), fits, records, frozenset(uses.split()))
+
+
+class LayoutError(Exception):
+    """A row that its layout cannot turn into records; the reader adds file and row."""
+
+    def __init__(self, reason: str, mend: str, column: str | None = None, **value: Any) -> None:
+        super().__init__(reason)
+        self.reason, self.mend, self.column, self.value = reason, mend, column, value
+
+    def at(self, source: str, row: int) -> EvidenceError:
+        """The error that names the place."""
+        return EvidenceError(self.reason, mend=self.mend, source=source, row=row, column=self.column, **self.value)
+
+
+def without(row: Row, *columns: str) -> dict[str, Any]:
+    """The row without these columns."""
+    return {name: value for name, value in row.items() if name not in columns}
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a value is a list of {role, ...} messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
+
+
+def pair_of(beside: Mapping[str, Any], first: Any, second: Any, share: float, *, shown: bool = False) -> dict[str, Any]:
+    """A comparison of two answers, where `share` is 1 if the first one won, 0 if the second did, 0.5 for a tie.
+
+    A tie keeps the first one as chosen. With `shown` the first one stood left (or on top) before the person, and
+    `chosen_first` keeps whether it was chosen.
+    """
+    chosen, rejected = (first, second) if share >= 0.5 else (second, first)
+    position = {"chosen_first": share >= 0.5} if shown and beside.get("chosen_first") is None else {}
+    return {**beside, "chosen": chosen, "rejected": rejected, "tie": share == 0.5, **position}
