@@ -17,9 +17,9 @@ Rows = list[dict[str, Any]]
 class Layout:
     """A named shape of rows: the columns that recognise it, and how a row becomes zero or more records.
 
-    `requires` are columns that every row has, `uses` further ones that are read where they are there; every other column
-    is kept beside the record and named as unused. `fits` looks at the first row. `records` maps a row to records (as
-    mappings; the reader validates them), or raises `LayoutError`; without it rows are records already.
+    `requires` are columns that every row has, `uses` further ones that are read where they are there; every other
+    column is kept beside the record and named as unused. `fits` looks at the first row. `records` maps a row to records
+    (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already.
     """
 
     name: str

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from tacit.evidence import mappings as m
 from tacit.evidence.exports import export_layouts
-from tacit.evidence.layout import Layout, Row
+from tacit.evidence.layout import Layout, Row, is_messages
 from tacit.evidence.layout import layout as _layout
 from tacit.evidence.mappings import ALIASES
 from tacit.evidence.records import Kind
@@ -73,7 +73,7 @@ LAYOUTS: tuple[Layout, ...] = (
     _layout("demonstration", "demonstration", "prompt completion"),
     _layout("self_instruct", "demonstration", "instruction instances", m.self_instruct),
     _layout("alpaca", "demonstration", "instruction output", m.alpaca),
-    _layout("messages", "demonstration", "messages", m.last_message, lambda r: m.is_messages(r["messages"])),
+    _layout("messages", "demonstration", "messages", m.last_message, lambda r: is_messages(r["messages"])),
     _layout("problem", "problem", "prompt answer"),
 )
 """In the order in which they are tried: of several kinds with one name the first is read unless `kind` asks for one."""
@@ -84,7 +84,7 @@ PROMPTLESS: tuple[Layout, ...] = (
         "comparison",
         "chosen rejected",
         m.implicit_prompt,
-        lambda r: all(m.is_messages(r[side]) or m.is_transcript(r[side]) for side in ("chosen", "rejected")),
+        lambda r: all(is_messages(r[side]) or m.is_transcript(r[side]) for side in ("chosen", "rejected")),
     ),
     _layout("promptless", "comparison", "chosen rejected"),
 )
