@@ -6,8 +6,6 @@ rows are records already have none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tacit.evidence import mappings as m
 from tacit.evidence.exports import export_layouts
 from tacit.evidence.layout import Layout, Row, is_messages
@@ -44,22 +42,7 @@ def _by_alias(row: Row) -> tuple[Row, dict[str, str]]:
     return {renames.get(name, name): value for name, value in row.items()}, renames
 
 
-_NEMO = m.completions_have("rank", "completion")
-_ULTRA = m.completions_have("response", "overall_score")
-
 LAYOUTS: tuple[Layout, ...] = (
-    _layout("verl", "problem", "prompt reward_model", m.verl, lambda r: isinstance(r["reward_model"], Mapping)),
-    _layout("oasst", "ranking", "message_tree_id prompt", m.oasst_rankings, lambda r: isinstance(r["prompt"], Mapping)),
-    _layout("oasst", "demonstration", "message_tree_id prompt", m.oasst_demonstrations),
-    _layout("nemo", "comparison", "context completions", m.nemo_pairs, m.is_nemo_pair),
-    _layout("nemo", "ranking", "context completions", m.nemo, _NEMO),
-    _layout("nemo", "comparison", "context completions", m.nemo_pairs, _NEMO),
-    _layout("ultrafeedback", "rating", "completions", m.ultra_feedback, _ULTRA),
-    _layout("ultrafeedback", "ranking", "completions", m.ultra_feedback_ranking, _ULTRA),
-    _layout("reward_bench_2", "ranking", "prompt chosen rejected", m.reward_bench_2, m.both_lists),
-    _layout("reward_bench_2", "comparison", "prompt chosen rejected", m.reward_bench_2_pairs, m.both_lists),
-    _layout("pandalm", "comparison", "response1 response2 annotator1", m.panda_lm),
-    _layout("votes", "comparison", "a1 a2 votes", m.votes, lambda r: isinstance(r["votes"], list)),
     _layout("two_sided", "comparison", "", m.two_sided, lambda r: m.sides_and_verdict(r) is not None),
     _layout("axolotl", "comparison", "system input chosen rejected", m.system_and_input),
     _layout("repeated_prompt", "comparison", "prompt chosen rejected", m.implicit_prompt, m.repeats_prompt),
@@ -71,7 +54,6 @@ LAYOUTS: tuple[Layout, ...] = (
     _layout("outcome", "outcome", "prompt completion label"),
     _layout("rating", "rating", "prompt completion score"),
     _layout("demonstration", "demonstration", "prompt completion"),
-    _layout("self_instruct", "demonstration", "instruction instances", m.self_instruct),
     _layout("alpaca", "demonstration", "instruction output", m.alpaca),
     _layout("messages", "demonstration", "messages", m.last_message, lambda r: is_messages(r["messages"])),
     _layout("problem", "problem", "prompt answer"),

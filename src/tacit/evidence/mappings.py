@@ -5,8 +5,6 @@ Columns that a layout does not use are kept beside the record. A row that cannot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import combinations
 from typing import Any
 
 from tacit.conversation import parse_transcript, split_shared_prompt
@@ -68,23 +66,6 @@ def repeats_prompt(row: Row) -> bool:
         and all(is_messages(row[side]) and len(row[side]) > 1 for side in ("chosen", "rejected"))
         and row["prompt"] in (m.get("content") for m in row["chosen"][:2])
     )
-
-
-def both_lists(row: Row) -> bool:
-    """Whether both sides are lists of completions."""
-    return isinstance(row["chosen"], list) and isinstance(row["rejected"], list) and not is_messages(row["chosen"])
-
-
-def reward_bench_2(row: Row) -> Rows:
-    """RewardBench 2: one or more correct and several wrong completions, as a ranking with two places."""
-    chosen, rejected = row["chosen"], row["rejected"]
-    ranks = [1] * len(chosen) + [2] * len(rejected)
-    return [{**without(row, "chosen", "rejected"), "completions": [*chosen, *rejected], "ranks": ranks}]
-
-
-def reward_bench_2_pairs(row: Row) -> Rows:
-    """RewardBench 2 as every pair of a correct and a wrong completion."""
-    return [{**row, "chosen": c, "rejected": r} for c in row["chosen"] for r in row["rejected"]]
 
 
 def system_and_input(row: Row) -> Rows:
@@ -151,128 +132,7 @@ def with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     return row if theirs is None else {**row, "prompt": row[theirs]}
 
 
-def panda_lm(row: Row) -> Rows:
-    """PandaLM: `annotator1`, `annotator2`, ... each say 1, 2 or 0 for a tie; one comparison for each of them."""
-    names = [name for name in row if name.startswith("annotator") and name[9:].isdigit()]
-    kept = with_prompt(without(row, "response1", "response2", *names))
-    return [
-        pair_of({**kept, "annotator": name}, row["response1"], row["response2"], verdict_of(row[name], "1", "2", name))
-        for name in names
-        if row[name] is not None
-    ]
-
-
-def votes(row: Row) -> Rows:
-    """A list `votes` of {annotator, vote}, where a vote names one of two columns (`a1`, `a2`) or says it is a tie."""
-    left, right = "a1", "a2"
-    kept = without(row, left, right, "votes")
-    return [
-        pair_of(
-            {**kept, **without(vote, "vote")}, row[left], row[right], verdict_of(vote["vote"], left, right, "votes")
-        )
-        for vote in row["votes"]
-    ]
-
-
 # --- several completions ---
-
-
-def completions_have(*columns: str) -> Callable[[Row], bool]:
-    """A test for `completions` that is a list of objects with these columns."""
-    wanted = set(columns)
-
-    def fits(row: Row) -> bool:
-        items = row["completions"]
-        return isinstance(items, list) and bool(items) and isinstance(items[0], Mapping) and wanted <= items[0].keys()
-
-    return fits
-
-
-def is_nemo_pair(row: Row) -> bool:
-    """Whether NeMo's row has two completions."""
-    return completions_have("rank", "completion")(row) and len(row["completions"]) == 2
-
-
-def _dense_ranks(values: Iterable[float]) -> list[int]:
-    listed = list(values)
-    places = {value: place for place, value in enumerate(sorted(set(listed)), 1)}
-    return [places[value] for value in listed]
-
-
-def nemo(row: Row) -> Rows:
-    """NeMo RL: `context` and `completions` of {rank, completion}; the lowest rank is the best."""
-    ranks = _dense_ranks(item["rank"] for item in row["completions"])
-    completions = [item["completion"] for item in row["completions"]]
-    return [{**without(row, "context"), "prompt": row["context"], "completions": completions, "ranks": ranks}]
-
-
-def nemo_pairs(row: Row) -> Rows:
-    """NeMo RL as every pair of its completions; equal ranks tie."""
-    (ranking,) = nemo(row)
-    kept = without(ranking, "completions", "ranks")
-    return [
-        pair_of(kept, a, b, 0.5 if i == j else float(i < j))
-        for (a, i), (b, j) in combinations(zip(ranking["completions"], ranking["ranks"], strict=True), 2)
-    ]
-
-
-def ultra_feedback(row: Row) -> Rows:
-    """UltraFeedback: `completions` of {response, overall_score, annotations}; one rating for each that has a score."""
-    kept = without(with_prompt(dict(row)), "completions")
-    return [
-        {
-            **kept,
-            **without(item, "response", "overall_score"),
-            "completion": item["response"],
-            "score": item["overall_score"],
-        }
-        for item in row["completions"]
-        if item["overall_score"] is not None
-    ]
-
-
-def ultra_feedback_ranking(row: Row) -> Rows:
-    """UltraFeedback as one ranking by overall score."""
-    scored = [item for item in row["completions"] if item["overall_score"] is not None]
-    ranks = _dense_ranks(-item["overall_score"] for item in scored)
-    kept = with_prompt(without(row, "completions"))
-    return [{**kept, "completions": [item["response"] for item in scored], "ranks": ranks}] if len(scored) > 1 else []
-
-
-def _oasst_nodes(row: Row) -> Iterable[tuple[list[dict[str, Any]], list[Row]]]:
-    """Every point of an Open Assistant tree where assistants replied: the messages so far, and the replies."""
-    stack: list[tuple[list[dict[str, Any]], Row]] = [([], row["prompt"])]
-    while stack:
-        before, node = stack.pop()
-        role = "user" if node["role"] == "prompter" else "assistant"
-        messages = [*before, {"role": role, "content": node["text"]}]
-        replies = [reply for reply in node.get("replies") or () if not reply.get("deleted")]
-        if role == "user" and replies:
-            yield messages, replies
-        stack.extend((messages, reply) for reply in reversed(replies))
-
-
-def oasst_rankings(row: Row) -> Rows:
-    """Open Assistant trees: the ranked replies to each prompter's message (rank 0 is the best there)."""
-    records: Rows = []
-    for messages, replies in _oasst_nodes(row):
-        ranked = [reply for reply in replies if reply.get("rank") is not None]
-        if len(ranked) > 1:
-            ranks = _dense_ranks(reply["rank"] for reply in ranked)
-            completions = [reply["text"] for reply in ranked]
-            tree = row.get("message_tree_id")
-            records.append({"prompt": messages, "completions": completions, "ranks": ranks, "message_tree_id": tree})
-    return records
-
-
-def oasst_demonstrations(row: Row) -> Rows:
-    """Open Assistant trees: the best reply to each prompter's message, and every reply without a rank."""
-    return [
-        {"prompt": messages, "completion": reply["text"], "message_tree_id": row.get("message_tree_id")}
-        for messages, replies in _oasst_nodes(row)
-        for reply in replies
-        if not reply.get("rank")
-    ]
 
 
 def continuations(row: Row) -> Rows:
@@ -312,19 +172,3 @@ def last_message(row: Row) -> Rows:
 def alpaca(row: Row) -> Rows:
     """Alpaca: `instruction`, `input`, `output`."""
     return [{**with_prompt(without(row, "output")), "completion": row["output"]}]
-
-
-def self_instruct(row: Row) -> Rows:
-    """Self-Instruct: `instruction` and `instances` of {input, output}."""
-    kept = without(row, "instances")
-    return [record for item in row["instances"] for record in alpaca({**kept, **item})]
-
-
-def verl(row: Row) -> Rows:
-    """Verl: the answer is `reward_model.ground_truth`."""
-    truth = row["reward_model"].get("ground_truth")
-    if truth is None:
-        raise LayoutError(
-            "no ground truth", "Give `reward_model.ground_truth`", "reward_model", value=row["reward_model"]
-        )
-    return [{**row, "answer": str(truth)}]
