@@ -47,6 +47,23 @@ def test_a_peak_beyond_what_was_tried_is_called_a_forecast(study_of, known):
     assert "a forecast, not a measurement" in budget.sentence
 
 
+@pytest.mark.parametrize("samples", [4, 5, 6, 7])
+def test_four_candidates_of_a_prompt_give_a_report_that_ends_with_all_of_them(study_of, known, samples):
+    found = section(study_of, known, lambda p, e: p + 0.3 * e, samples=samples)
+    assert not found.absent
+    curve = found.numbers["curves"]["none"]
+    assert curve["n"][-1] == samples
+    assert curve["kl"][-1] == pytest.approx(np.log(samples) - (samples - 1) / samples)
+    assert {"best_of_n"} <= {finding.key for finding in found.findings}
+    assert f"up to n = {samples}" in found.findings[0].sentence
+
+
+@pytest.mark.parametrize(("prompts", "samples", "why"), [(50, 3, "4 candidates"), (1, 8, "one prompt alone")])
+def test_too_few_candidates_say_so_in_place_of_a_curve(study_of, known, prompts, samples, why):
+    found = section(study_of, known, lambda p, e: p + 0.3 * e, prompts=prompts, samples=samples)
+    assert why in found.absent
+
+
 def test_what_is_lost_by_hand():
     proxy = np.tile([1.0, 2.0, 3.0, 4.0], (3, 1))
     gold = np.tile([0.0, 1.0, 3.0, 0.0], (3, 1))

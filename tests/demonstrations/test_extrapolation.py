@@ -16,6 +16,7 @@ from tacit.demonstrations.fit import prepare
 from tacit.demonstrations.samples import draw, fingerprint
 from tacit.errors import TacitError
 from tacit.evidence import Demonstration, Evidence
+from tacit.features import load_encoder
 from tacit.policies.contract import Sampling
 from tacit.rewards.check import check_reward
 from tacit.rewards.controls import LengthReward, RandomReward
@@ -75,6 +76,35 @@ def test_mismatched_takes_answers_of_other_prompts() -> None:
     assert len(pairs) == 15
     for pair in pairs:
         assert pair.chosen[0] == pair.prompt[1] != pair.rejected[0]
+
+
+def test_nothing_but_the_prompt_tells_mismatched_sides_apart() -> None:
+    # Every answer is on both sides: folds by prompt alone show each with the wrong side, and say .1 where .5 is true.
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(30)]
+    p_values = []
+    for seed in range(5):
+        rows = [
+            Demonstration(prompt=f"question {i}", completion=" ".join(rng.choice(words, int(rng.integers(3, 30)))))
+            for i in range(100)
+        ]
+        options = AnswerOptions(seed=seed)
+        made = Extrapolation("mismatched", options=options).pairs(Demos.of(rows), encoder=load_encoder("hashed"))
+        found = made.report["heterogeneity"]
+        for row in found["rows"]:
+            # 200 rows: the standard error of a share is .035.
+            assert abs(row["accuracy"] - 0.5) < 0.12, row
+            assert row["accuracy_ci"][0] <= 0.5 <= row["accuracy_ci"][1] + 0.05
+        p_values.append(found["mmd_p"])
+    assert min(p_values) > 0.01
+    assert max(p_values) - min(p_values) > 0.1  # and not 1 whatever the data
+
+
+def test_two_answers_only_leave_nothing_to_tell_mismatched_sides_by() -> None:
+    rows = [Demonstration(prompt=f"p{i}", completion="yes" if i % 2 else "no") for i in range(20)]
+    found = Extrapolation("mismatched").pairs(Demos.of(rows), encoder=load_encoder("hashed")).report["heterogeneity"]
+    assert found["accuracy"] == 0.5
+    assert found["mmd2"] is None
 
 
 def test_equal_sides_are_left_out_and_counted() -> None:

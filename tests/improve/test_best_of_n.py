@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.errors import TacitError
-from tacit.improve.best_of_n import best_of_n_curve, choose, expected_best_of_n, kl_best_of_n, place_probabilities
+from tacit.improve.best_of_n import (
+    best_of_n_curve,
+    choose,
+    curve_ns,
+    expected_best_of_n,
+    kl_best_of_n,
+    place_probabilities,
+)
 
 
 class Longest:
@@ -85,6 +92,20 @@ def test_curve_controls_and_intervals():
     assert curve["random"][-1] < curve["gold"][-1] < curve["oracle"][-1] < curve["proxy"][-1]
     assert abs(curve["longest"][-1]) < 0.3
     assert best_of_n_curve(proxy, gold, [4], seed=1) == best_of_n_curve(proxy, gold, [4], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "ns"),
+    [(1, [1]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8]), (40, [1, 2, 4, 8, 16, 32, 40])],
+)
+def test_a_curve_ends_with_all_candidates(samples, ns):
+    assert curve_ns(samples) == ns
+    rng = np.random.default_rng(0)
+    proxy, gold = rng.normal(size=(2, 30, samples))
+    curve = best_of_n_curve(proxy, gold, resamples=20)
+    assert curve["n"] == ns
+    assert curve["gold"][-1] == pytest.approx(gold[np.arange(30), proxy.argmax(axis=1)].mean())
+    assert curve["oracle"][-1] == pytest.approx(gold.max(axis=1).mean())
 
 
 def test_choose_takes_the_best_of_the_first_n():

@@ -75,8 +75,8 @@ def test_the_curve_by_hand(tmp_path: Path) -> None:
     path = file(tmp_path, *({"prompt": p, "completions": ["a", "ab", "abc"], "gold": [0, 4, 2]} for p in "pq"))
     kept = [choice for batch in select(Lengths(), read_candidates(path)) for choice in batch]
     result = curve(kept, resamples=20)
-    assert result["n"] == [1, 2]
-    assert result["gold"] == pytest.approx([2, 8 / 3])
+    assert result["n"] == [1, 2, 3]
+    assert result["gold"] == pytest.approx([2, 8 / 3, 2])
     assert result["longest"] == pytest.approx(result["gold"])  # length is the proxy here
     assert [row["choice"] for row in curve_rows(result)] == result["gold"]
 

@@ -13,7 +13,7 @@ from tacit.audit.figures import Line, line_chart
 from tacit.audit.overoptimisation import study_curve
 from tacit.audit.sections import Figure, Finding, Section, Table
 from tacit.audit.study import Study
-from tacit.conversation import Completion, Prompt, texts
+from tacit.conversation import Completion, Prompt, completion_text, texts
 from tacit.evidence.records import Record
 from tacit.improve.select import Candidates
 from tacit.rewards.contract import Reward
@@ -101,6 +101,8 @@ def _scores(study: Study) -> tuple[Array, Array, Array] | str:
     """Members' scores (k, ...), gold (...) and lengths (...) of candidates by prompt or of one pool of items; or why
     there are none."""
     listed = [c for c in study.candidates if c.gold is not None and len(c.completions) >= _FEWEST]
+    if len(listed) == 1:
+        return "one prompt alone has candidates with a gold score, and intervals need two or more."
     if listed:
         most = min(len(c.completions) for c in listed)
         prompts = [c.prompt for c in listed for _ in range(most)]
@@ -108,7 +110,7 @@ def _scores(study: Study) -> tuple[Array, Array, Array] | str:
         mean, members = member_scores(study.reward, prompts, completions)
         shape = (len(listed), most)
         gold = np.array([c.gold[:most] for c in listed if c.gold is not None], dtype=np.float64)
-        lengths = np.array([len(str(text)) for text in completions], dtype=np.float64).reshape(shape)
+        lengths = np.array([len(completion_text(text)) for text in completions], dtype=np.float64).reshape(shape)
         every = mean[None] if members is None else members
         return every.reshape(-1, *shape).astype(np.float64), gold, lengths
     pairs = study.pairs

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from tacit.audit.bootstrap import Array, interval
 from tacit.errors import TacitError
-from tacit.improve.best_of_n import expected_best_of_n, kl_best_of_n
+from tacit.improve.best_of_n import curve_ns, expected_best_of_n, kl_best_of_n
 
 Law = Literal["best_of_n", "tuning"]
 
@@ -104,7 +104,8 @@ def study_curve(
 
     `proxy` and `gold` are (prompts, N), resampled by prompt, or (items,) of one pool, resampled by item. Gold is shown
     in its own standard deviations over samples, proxy as well, so that their gap means something. `forecast_to` < 1
-    fits the law to that share of the KL range alone, to see whether it would have foretold the rest.
+    fits the law to that share of the KL range alone, to see whether it would have foretold the rest. `ns` are those of
+    `curve_ns` unless given (of one pool powers of two). Raises `TacitError` for fewer than four samples of a prompt.
 
     Keys, lists over n: `n`, `kl`, `gold`, `gold_ci`, `proxy`, `law`; and `alpha`, `beta`, `peak_kl` (predicted),
     `peak_n`, `measured_peak_n` with its interval, `gap` (promised minus delivered at the largest n), `final_gold`
@@ -114,7 +115,9 @@ def study_curve(
     if p.shape != g.shape or p.ndim not in (1, 2) or not (np.isfinite(p).all() and np.isfinite(g).all()):
         raise TacitError(f"proxy of shape {p.shape} and gold of shape {g.shape}: give two finite arrays of one shape")
     most = p.shape[-1]
-    counts = [int(n) for n in ns] if ns is not None else [2**k for k in range(most.bit_length()) if 2**k <= most]
+    # From one pool draws are with replacement, and as many as there are items say little: powers of two alone.
+    usual = curve_ns(most) if p.ndim == 2 else [2**k for k in range(most.bit_length())]
+    counts = usual if ns is None else [int(n) for n in ns]
     p, g = (p - p.mean()) / (p.std() or 1.0), (g - g.mean()) / (g.std() or 1.0)
     rng = np.random.default_rng(seed)
     if p.ndim == 1:

@@ -67,12 +67,14 @@ class Told:
 
 
 def discriminate(
-    first: Array, second: Array, first_prompt: Sequence[int], second_prompt: Sequence[int], *, seed: int = 0,
-    resamples: int = 1000,
+    first: Array, second: Array, first_prompt: Sequence[int], second_prompt: Sequence[int], *,
+    answers: Sequence[int] | None = None, seed: int = 0, resamples: int = 1000,
 ) -> Told:  # fmt: skip
     """Tell features (n, d) of one side from (m, d) of another; `*_prompt` are the numbers of the rows' prompts.
 
-    The intercept is that of sides of equal weight. Raises `TacitError` for fewer than `FOLDS` prompts.
+    `answers` (n + m,) numbers the answers of both sides where those of one side are on the other as well, under another
+    prompt: no fit then sees an answer that it is asked about, which it would know with the wrong side. The intercept is
+    that of sides of equal weight. Raises `TacitError` for fewer than `FOLDS` prompts.
     """
     features = np.concatenate([first, second])
     side = np.repeat([0.0, 1.0], [len(first), len(second)])
@@ -80,7 +82,7 @@ def discriminate(
     if prompt.max(initial=-1) + 1 < FOLDS:
         raise TacitError(f"two sides are told apart on held-out prompts: give answers to at least {FOLDS} prompts")
     fold = np.random.default_rng([seed, 11]).permutation(np.arange(prompt.max() + 1) % FOLDS)[prompt]
-    scores, ridge = _crossed(features, side, fold)
+    scores, ridge = _crossed(features, side, fold, _seen(fold, None if answers is None else np.asarray(answers)))
     accuracy, interval = _accuracy(scores, side, prompt, resamples, seed)
     return Told(accuracy, interval, auc(scores[side == 0], scores[side == 1]), ridge)
 
@@ -152,12 +154,17 @@ def heterogeneity(
     encoder: Any,
     *,
     cache: Any = None,
+    same_answers: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """How unlike two sides of (prompt, completion) texts are, and by what: length alone, surface alone, all features.
 
     A reward fitted on second against first learns whatever tells them apart. Where `length` or `surface` do nearly as
     well as `features`, that is what it learns.
+
+    `same_answers` says that the answers of one side are those of the other under other prompts. Folds then share
+    neither prompts nor answers, and the MMD is of prompts that share no answer, about half of them: with all of them
+    both sides would be the same set, and an exchange within a prompt would not be as likely as what was seen.
     """
     from tacit.features import FeatureStore
     from tacit.features.hashed import HashedEncoder
@@ -172,8 +179,12 @@ def heterogeneity(
         "features": FeatureStore(encoder, cache).features(texts),
     }
     n = len(first)
-    told = {name: discriminate(x[:n], x[n:], *of, seed=seed) for name, x in every.items()}
+    numbers = {answer: number for number, answer in enumerate(dict.fromkeys(answer for _, answer in texts))}
+    answers = [numbers[answer] for _, answer in texts] if same_answers else None
+    told = {name: discriminate(x[:n], x[n:], *of, answers=answers, seed=seed) for name, x in every.items()}
     pairs = _one_each(*of)
+    if answers is not None:
+        pairs = _without_shared(*pairs, np.asarray(answers[:n]), np.asarray(answers[n:]))
     x = every["features"]
     found = mmd(x[:n][pairs[0]], x[n:][pairs[1]], seed=seed) if len(pairs[0]) > 1 else {}
     return {
@@ -205,7 +216,28 @@ def _one_each(first: Sequence[int], second: Sequence[int]) -> tuple[Rows, Rows]:
     return at[i], bt[j]
 
 
-def _crossed(features: Array, side: Array, fold: Rows) -> tuple[Array, float]:
+def _without_shared(first: Rows, second: Rows, first_answer: Rows, second_answer: Rows) -> tuple[Rows, Rows]:
+    """Of the pairs of rows in order those whose answers no earlier one has."""
+    used: set[int] = set()
+    kept = []
+    for at, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        pair = {int(first_answer[i]), int(second_answer[j])}
+        if not pair & used:
+            used |= pair
+            kept.append(at)
+    return first[kept], second[kept]
+
+
+def _seen(fold: Rows, answers: Rows | None) -> npt.NDArray[np.bool_]:
+    """Which rows (FOLDS, n) a discriminator learns from that is asked about each fold."""
+    seen = fold[None] != np.arange(FOLDS)[:, None]
+    if answers is not None:
+        for k in range(FOLDS):
+            seen[k] &= ~np.isin(answers, answers[fold == k])
+    return np.asarray(seen)
+
+
+def _crossed(features: Array, side: Array, fold: Rows, learnt: npt.NDArray[np.bool_]) -> tuple[Array, float]:
     """Scores (n,) of each row by the discriminator that has not seen its fold, with the best ridge."""
     import torch
 
@@ -219,10 +251,11 @@ def _crossed(features: Array, side: Array, fold: Rows) -> tuple[Array, float]:
     none = torch.zeros(count)
     targets = Targets(torch.from_numpy(side.astype(np.float32)), torch.zeros(count, 0), none.bool(), none)
     design = Design(Standardiser.of(matrix)(matrix), torch.arange(count)[:, None])
-    seen = torch.from_numpy((fold[None] != np.arange(FOLDS)[:, None]).astype(np.float32))
+    seen = torch.from_numpy(learnt.astype(np.float32))
     second = torch.from_numpy(side.astype(bool))
     # Both sides weigh the same in every fold, so that the zero of the score is where they are as likely.
-    weights = seen / torch.where(second, (seen * second).sum(1, keepdim=True), (seen * ~second).sum(1, keepdim=True))
+    of_second, of_first = ((seen * of).sum(1, keepdim=True).clamp_min(1.0) for of in (second, ~second))
+    weights = seen / torch.where(second, of_second, of_first)
     best: tuple[float, Array, float] | None = None
     start = None
     for ridge in RIDGES:

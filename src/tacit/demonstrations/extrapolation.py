@@ -193,7 +193,7 @@ class Extrapolation:
             heard = comparisons[:_HEARD]
             report["heterogeneity"] = heterogeneity(
                 [texts(c.prompt, c.rejected) for c in heard], [texts(c.prompt, c.chosen) for c in heard], encoder,
-                cache=cache, seed=self.options.seed,
+                cache=cache, same_answers=self.pairing == "mismatched", seed=self.options.seed,
             )  # fmt: skip
             report["warnings"] = _warnings(self.pairing, report["heterogeneity"])
         return Made(comparisons, report)

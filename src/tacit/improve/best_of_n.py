@@ -85,6 +85,14 @@ def place_probabilities(n_samples: int, ns: Sequence[int]) -> Array:
     return np.exp(log_binomial(place - 1, n - 1) - log_binomial(n_samples, n))
 
 
+def curve_ns(n_samples: int) -> list[int]:
+    """The n of a curve over N samples: powers of two and N itself; every n up to N where N is at most 4."""
+    if n_samples <= 4:
+        return list(range(1, n_samples + 1))
+    powers = [2**k for k in range(n_samples.bit_length())]
+    return powers if powers[-1] == n_samples else [*powers, n_samples]
+
+
 def best_of_n_curve(
     proxy: npt.ArrayLike,
     gold: npt.ArrayLike,
@@ -100,7 +108,7 @@ def best_of_n_curve(
     Args:
         proxy: the reward that chooses, (prompts, N).
         gold: the reward that counts, (prompts, N).
-        ns: which n, 1..N; powers of two up to N by default.
+        ns: which n, 1..N; by default those of `curve_ns`, the last of which is N, all candidates.
         lengths: of the completions, (prompts, N), for the control that always takes the longest.
         resamples: bootstrap draws of prompts; the same draws for every curve, so that curves can be compared.
         seed: of the bootstrap.
@@ -112,7 +120,7 @@ def best_of_n_curve(
     """
     p, g = _checked(proxy, gold)
     n_prompts, n_samples = p.shape
-    counts = _checked_ns(_powers_of_two(n_samples) if ns is None else ns, n_samples)
+    counts = _checked_ns(curve_ns(n_samples) if ns is None else ns, n_samples)
     curves = {
         "gold": expected_best_of_n(p, g, counts),
         "proxy": expected_best_of_n(p, p, counts),
@@ -167,7 +175,3 @@ def _checked_ns(ns: Sequence[int], n_samples: int) -> list[int]:
     if not counts or min(counts) < 1 or max(counts) > n_samples:
         raise TacitError(f"n = {counts} with {n_samples} samples of each prompt. Choose every n within 1..{n_samples}")
     return counts
-
-
-def _powers_of_two(n_samples: int) -> list[int]:
-    return [2**k for k in range(n_samples.bit_length()) if 2**k <= n_samples]

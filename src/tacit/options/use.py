@@ -72,7 +72,7 @@ class SelectOptions(Caution):
     n: Annotated[int | None, Field(ge=1)] = None
     """How many candidates of each prompt to look at; all unless given."""
     curve: Annotated[bool, Flag] = False
-    """Estimate what best-of-n gains in true reward for n = 1, 2, 4, ...; needs the gold column."""
+    """Estimate what best-of-n gains in true reward for n = 1, 2, 4, ... and all; needs the gold column."""
     gold: str = "gold"
     """Column of the true reward."""
     cache: Path | None = None
