@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tacit.bench.rollout import matmul_limit
 from tacit.errors import MissingExtra, extra_installed
 from tacit.features.encoders import load_encoder
 from tacit.features.transformer import TransformerEncoder
@@ -33,6 +34,7 @@ def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> 
         raise MissingExtra("minilm", "`bench encode`")
     encoder, fast = load_encoder("minilm?layers=last"), load_encoder("minilm?layers=last&dtype=bfloat16")
     assert isinstance(encoder, TransformerEncoder)
+    import torch
     from sentence_transformers import SentenceTransformer
 
     theirs = SentenceTransformer(str(encoder.folder), device=encoder.device)
@@ -67,7 +69,7 @@ def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> 
         ratios = [other / mine for other, mine in zip(seconds["theirs"], seconds[side], strict=True)]
         result[side.replace("ours", "ratio")] = round(statistics.median(ratios), 3)
     flops = _multiply_adds_per_token(encoder) * result["mean_tokens"] * result["ours"]
-    result["share_of_matmul_limit"] = round(flops / _matmul_limit(encoder.device), 3)
+    result["share_of_matmul_limit"] = round(flops / matmul_limit(torch.float32), 3)
     result["largest_difference"] = float(np.abs(vectors["ours"] - vectors["theirs"]).max())
     result["least_cosine_bfloat16"] = float((vectors["ours"] * vectors["ours_bfloat16"]).sum(1).min())
     return result
@@ -84,16 +86,3 @@ def _multiply_adds_per_token(encoder: TransformerEncoder) -> float:
     settings = encoder.settings
     hidden, inner, layers = (settings[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
     return float(layers * (4 * hidden**2 + 2 * hidden * inner))
-
-
-def _matmul_limit(device: str, size: int = 2048, rounds: int = 5) -> float:
-    """Multiply-adds per second of a float32 torch product of two (size, size) matrices; the best of `rounds`."""
-    import torch
-
-    matrix = torch.randn(size, size, device=device)
-
-    def multiply() -> None:
-        (matrix @ matrix)[0, 0].item()
-
-    multiply()
-    return float(size**3 / min(_timed(multiply) for _ in range(rounds)))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tacit.bench.rollout import matmul_limits
 from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples
@@ -37,7 +38,8 @@ def run(
 ) -> dict[str, Any]:
     """Time every row of the table; `epochs` shortens the research loop for a quick look."""
     rows: list[dict[str, Any]] = []
-    limits = {name: matmul_limit(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    short = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+    limits = {short[dtype]: 2 * limit / 1e9 for dtype, limit in matmul_limits().items()}
     for dim in dims:
         data = _World(pairs, dim, seed)
         wide = _World(pairs, dim, seed, reuse=9)
@@ -211,17 +213,6 @@ def training_gflop(data: _World, result: Fit) -> float:
     per_row = 2 * (3 * sum(layers) - layers[0])
     epochs = result.report["history"][-1]["epoch"]
     return float(per_row * 2 * data.pairs * epochs / 1e9)
-
-
-def matmul_limit(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
-    """GFLOP/s of a large matrix product in `dtype`: the best of `repeats`."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    best = math.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9
 
 
 def _one_after_another(data: _World, precision: str, count: int = 10) -> Fit:

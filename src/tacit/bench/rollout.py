@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tacit.errors import MissingExtra, TacitError, extra_installed
+from tacit.models.precision import multiplies_bfloat16
 
 SIZES = {
     1: (128, 352, 4, 4, 1024),
@@ -42,15 +43,14 @@ def run(
         )
     import torch
 
-    limits = {dtype: matmul_limit(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    limits = matmul_limits()
     rows: list[dict[str, Any]] = []
     for size in sizes:
         rows += _compare(size, prompts, n, prompt_tokens, tokens, repeats, seed, limits)
     return {
         "rows": rows,
         "threads": torch.get_num_threads(),
-        "gflops_float32": round(2 * limits[torch.float32] / 1e9),
-        "gflops_bfloat16": round(2 * limits[torch.bfloat16] / 1e9),
+        **gflops(limits),
     }
 
 
@@ -149,17 +149,38 @@ def multiply_adds(model: Any) -> float:
     return float(matrices + (head.numel() if tied else 0))
 
 
-def matmul_limit(dtype: Any, size: int = 2048, rounds: int = 25) -> float:
-    """Multiply-adds per second of a torch product of two (size, size) matrices of this type; the best of `rounds`."""
+def matmul_limits() -> dict[Any, float]:
+    """`matmul_limit` of float32, and of bfloat16 where the device multiplies it natively."""
+    import torch
+
+    native = torch.cuda.is_available() or multiplies_bfloat16()
+    return {dtype: matmul_limit(dtype) for dtype in (torch.float32, *([torch.bfloat16] if native else []))}
+
+
+def gflops(limits: dict[Any, float]) -> dict[str, int]:
+    """GFLOP/s of each limit, a multiply-add being two operations."""
+    return {f"gflops_{str(dtype).removeprefix('torch.')}": round(2 * limit / 1e9) for dtype, limit in limits.items()}
+
+
+def matmul_limit(dtype: Any, size: int = 2048, rounds: int = 25, seconds: float = 20.0) -> float:
+    """Multiply-adds per second of a torch product of two (size, size) matrices of this type; the best of `rounds`.
+
+    The matrices are smaller where `rounds` products would take more than `seconds`, as on a processor that emulates
+    the type.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    matrix = torch.randn(size, size, device=device).to(dtype)
 
-    def multiply() -> float:
+    def multiply(matrix: Any) -> float:
         start = time.perf_counter()
         (matrix @ matrix)[0, 0].item()
         return time.perf_counter() - start
 
-    multiply()
-    return float(size**3 / min(multiply() for _ in range(rounds)))
+    side = min(size, 256)
+    while True:
+        matrix = torch.randn(side, side, device=device).to(dtype)
+        multiply(matrix)
+        if side == size or 8 * rounds * multiply(matrix) > seconds:
+            return float(side**3 / min(multiply(matrix) for _ in range(rounds)))
+        side = min(size, 2 * side)

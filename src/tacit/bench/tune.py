@@ -1,7 +1,7 @@
 """Speed of a step of tuning: `tacit tune` beside TRL, on equal weights, data, lengths and batches.
 
-Each side runs in a process of its own, and a step of one is followed by a step of the other. First both compute at
-their default precision (bfloat16 products where the machine has them), then both in float32. All else is TRL's default;
+Each side runs in a process of its own, and a step of one is followed by a step of the other. First both compute in
+bfloat16 where the machine multiplies it natively, then both in float32. All else is TRL's default;
 it saves memory by computing activations twice (gradient checkpointing), so peak memory stands beside the seconds.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tacit.bench.rollout import SIZES, bench_policy, matmul_limit, multiply_adds
+from tacit.bench.rollout import SIZES, bench_policy, gflops, matmul_limits, multiply_adds
 from tacit.errors import MissingExtra, TacitError, extra_installed
 from tacit.evidence import Comparison
 from tacit.progress import track
@@ -101,7 +101,7 @@ def run(
         raise TacitError(f"there is no work `{unknown[0]}`. Choose from: {'; '.join(WORKS)}")
     import torch
 
-    limits = {dtype: matmul_limit(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    limits = matmul_limits()
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for size, name in track([(size, name) for size in sizes for name in works], "tuning"):
@@ -109,8 +109,7 @@ def run(
     return {
         "rows": rows,
         "threads": torch.get_num_threads(),
-        "gflops_float32": round(2 * limits[torch.float32] / 1e9),
-        "gflops_bfloat16": round(2 * limits[torch.bfloat16] / 1e9),
+        **gflops(limits),
     }
 
 
@@ -135,10 +134,8 @@ def work(name: str, size: int, seed: int = 0) -> Work:
 
 
 def _compare(size: int, given: Work, repeats: int, limits: dict[Any, float], place: Path) -> list[dict[str, Any]]:
-    import torch
-
     rows = []
-    for dtype in (torch.bfloat16, torch.float32):
+    for dtype in reversed(limits):
         precision = str(dtype).split(".")[1]
         sides = {name: _Side(name, size, given, precision, place, repeats + 1) for name in ("TRL", "tacit")}
         times: dict[str, list[Timed]] = {name: [] for name in sides}

@@ -22,6 +22,7 @@ from tacit.artefacts import atomic_directory
 from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
+from tacit.models.precision import multiplies_bfloat16
 from tacit.policies import fused, lean, llama2c, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
 from tacit.policies.decoding import LeanDecoder
@@ -291,12 +292,8 @@ def auto_dtype(device: torch.device, width: int) -> torch.dtype:
     """bfloat16 where the device has instructions for it and states are wide."""
     if width < _NARROW:
         return torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        fast = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
-    return torch.bfloat16 if fast else torch.float32
+    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": multiplies_bfloat16}.get(device.type, bool)
+    return torch.bfloat16 if native() else torch.float32
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:

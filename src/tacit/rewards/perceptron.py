@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import EvidenceError, TacitError
+from tacit.models.precision import multiplies_bfloat16
 from tacit.progress import track
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights, held_out
@@ -287,8 +288,4 @@ def _batch(orders: list[np.ndarray], i: int, steps: int) -> tuple[Tensor, Tensor
 
 
 def _bf16(precision: str) -> bool:
-    if precision == "auto":
-        # Private in torch, and so asked for with care; there is no public question yet.
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
-    return precision == "bf16"
+    return multiplies_bfloat16() if precision == "auto" else precision == "bf16"
