@@ -21,6 +21,7 @@ from typing import Any
 
 from tacit.artefacts import atomic_file, require_writable, write_json
 from tacit.errors import ArtefactError, TacitError
+from tacit.plain_yaml import read_yaml, write_yaml
 
 
 def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
@@ -30,18 +31,10 @@ def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]
     is missing, is not YAML, is not one flat mapping, or has a key that is not in `known`; the message names the close
     match.
     """
-    import yaml
-
     path, names = Path(path), sorted(known)
     if not path.is_file():
         raise TacitError(f"{path}: there is no such configuration file. Give --config a YAML file")
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}, row {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "the text is not UTF-8"
-        raise TacitError(f"{place}: not readable as YAML ({problem}). Write one `key: value` a line") from error
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -58,11 +51,9 @@ def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]
 
 def save_configuration(path: Path, options: Mapping[str, Any]) -> None:
     """Write options as YAML that `--config` reads back; those without a value are left out."""
-    import yaml
-
     kept = {key: value for key, value in options.items() if value is not None}
     with atomic_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(kept, sort_keys=True, allow_unicode=True), "utf-8")
+        temporary.write_text(write_yaml(kept), "utf-8")
 
 
 def beside(path: Path, ending: str) -> Path:

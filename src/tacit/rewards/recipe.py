@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tacit.errors import TacitError
+from tacit.plain_yaml import YamlError, read_yaml
 from tacit.rewards.combination import (
     Gate,
     Part,
@@ -65,19 +66,14 @@ def read_recipe(path: str | Path, *, cache: str | Path | None = None) -> Reward:
 
 
 def _read(path: Path, cache: str | Path | None, above: tuple[Path, ...]) -> Reward:
-    import yaml
-
     if path.resolve() in above or len(above) > _DEEPEST:
         raise RecipeError(f"{path}: this recipe is a part of itself. Break the circle")
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file. Give a YAML file that describes a reward")
     try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}, row {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "the text is not UTF-8"
-        raise RecipeError(f"{place}: not readable as YAML ({problem}). Mend it") from error
+        value = read_yaml(path, mend="Fix it")
+    except YamlError as error:
+        raise RecipeError(str(error)) from error
     if isinstance(value, Mapping) and value.get("type") == "judge":
         from tacit.rewards.judge import Judge
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tacit.errors import TacitError
+from tacit.plain_yaml import YamlError, read_yaml
 
 Mode = Literal["yes_no", "pairwise", "rubric"]
 
@@ -144,18 +145,13 @@ def read_settings(path: str | Path) -> JudgeSettings:
 
     Raises `JudgeError` naming the file, the key and what would be right.
     """
-    import yaml
-
     file = Path(path)
     if not file.is_file():
         raise JudgeError(f"{path}: there is no such file. Give --judge a YAML file that describes a judge")
     try:
-        value = yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}, row {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "the text is not UTF-8"
-        raise JudgeError(f"{place}: not readable as YAML ({problem}). Mend it") from error
+        value = read_yaml(file, mend="Fix it")
+    except YamlError as error:
+        raise JudgeError(str(error)) from error
     if not isinstance(value, dict):
         raise JudgeError(f"{path}: describes no judge. Write `type: judge` and its keys, one `key: value` a line")
     for secret in ("key", "api_key", "token"):
