@@ -209,7 +209,7 @@ CASES = [
     ("fit @nulls.jsonl " + FIT, "nulls.jsonl, row 1: the row is not an object", "Each row must be an object"),
     ("fit @latin.jsonl " + FIT, "latin.jsonl, row 5: the text is not UTF-8", "Save the file as UTF-8"),
     ("fit @latin.csv " + FIT, "latin.csv, row 3: the text is not UTF-8", "Save the file as UTF-8"),
-    ("fit @utf16.csv " + FIT, "utf16.csv, row 1: the text is not UTF-8", "Save the file as UTF-8"),
+    ("fit @utf16.csv " + FIT, "utf16.csv: the text is UTF-16 or UTF-32", "Save the file as UTF-8"),
     ("fit @ragged.csv " + FIT, "ragged.csv, row 3: 2 cells under 3 columns", "one cell per column"),
     ("fit @twice.csv " + FIT, "twice.csv, row 1, column `chosen`: the header names a column twice", "Rename one"),
     ("fit @quotes.csv " + FIT, "quotes.csv, row 2: broken quotes", "twice"),

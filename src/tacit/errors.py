@@ -69,5 +69,8 @@ def extra_installed(*modules: str) -> bool:
 
 
 def _shorten(value: Any, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of more than 4300 digits have no text, nor have deep lists
+        text = f"a value of type {type(value).__name__} that is too large to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -327,7 +327,7 @@ def test_ranks_must_match_completions(tmp_path: Path) -> None:
 
 
 def test_a_json_array_larger_than_a_block_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tacit.evidence.sources._BLOCK", 16)
+    monkeypatch.setattr("tacit.evidence.sources.BLOCK", 16)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(ROWS[:50], indent=1), "utf-8")
     assert texts(path) == EXPECTED[:50]

@@ -32,6 +32,13 @@ Identifier: TypeAlias = Annotated[str, BeforeValidator(_identifier)]
 """A name of a person or a group; numbers are read as text."""
 
 
+LARGEST = 1e15
+"""Of weights, margins and scores: what float32 still holds when it is squared, and far beyond what people give."""
+
+Number: TypeAlias = Annotated[FiniteFloat, Field(ge=-LARGEST, le=LARGEST)]
+Weight: TypeAlias = Annotated[FiniteFloat, Field(ge=0, le=LARGEST)]
+
+
 class Record(BaseModel):
     """What all kinds share: columns that are not named here are kept, values are never coerced silently."""
 
@@ -45,8 +52,8 @@ class Comparison(Record):
     chosen: Text
     rejected: Text
     tie: bool = False
-    margin: FiniteFloat | None = None
-    weight: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    margin: Number | None = None
+    weight: Weight = 1.0
     annotator: Identifier | None = None
     group: Identifier | None = None
     rejected_prompt: Text | None = None
@@ -60,7 +67,7 @@ class Demonstration(Record):
 
     prompt: Text
     completion: Text
-    weight: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    weight: Weight = 1.0
 
 
 class Outcome(Record):
@@ -78,7 +85,7 @@ class Rating(Record):
 
     prompt: Text
     completion: Text
-    score: FiniteFloat | dict[str, FiniteFloat | None]
+    score: Number | dict[str, Number | None]
     annotator: Identifier | None = None
 
 
@@ -87,7 +94,7 @@ class Ranking(Record):
 
     prompt: Text
     completions: Annotated[list[Text], Field(min_length=2)]
-    ranks: list[Annotated[int, Field(ge=1)]]
+    ranks: list[Annotated[int, Field(ge=1, le=10**9)]]
     annotator: Identifier | None = None
 
     @model_validator(mode="after")

@@ -11,22 +11,22 @@ import csv
 import gzip
 import io
 import json
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from pydantic_core import from_json
 
 from tacit.errors import EvidenceError, MissingExtra
+from tacit.evidence.bounded import BLOCK, LONGEST, LineTooLong, open_text
 
 BATCH = 256
-_COLUMNAR = 8192
-_BLOCK = 1 << 20
+_NESTED = 100
+"""Brackets of one row from which on it is looked at for its depth."""
 _TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
 _READABLE = (
@@ -69,6 +69,8 @@ def raw_batches(source: str | Path) -> Iterator[RawBatch]:
             yield from _reader(path)(path)
         except UnicodeDecodeError as error:
             raise _not_utf8(path) from error
+        except LineTooLong as error:
+            raise _too_long(path) from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise EvidenceError(
                 f"the compressed file is damaged ({error})", mend="Compress or download it again", source=str(path)
@@ -128,20 +130,12 @@ def _reader(path: Path) -> Callable[[Path], Iterator[RawBatch]]:
             return _table
         case ".jsonl" | ".ndjson" | ".json":
             return _json
-        case ".parquet":
-            return _parquet
-        case ".arrow" | ".feather":
-            return _arrow
+        case ".parquet" | ".arrow" | ".feather":
+            return _columns
         case "":
             raise EvidenceError("the name has no ending that tells the type of file", mend=_READABLE, source=str(path))
         case other:
             raise EvidenceError(f"files of type `{other}` cannot be read", mend=_READABLE, source=str(path))
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BLOCK))
-    return path.open("rb", buffering=_BLOCK)
 
 
 def _empty(path: Path) -> EvidenceError:
@@ -151,9 +145,24 @@ def _empty(path: Path) -> EvidenceError:
 def _not_utf8(path: Path, row: int | None = None) -> EvidenceError:
     """Names the row, which is the first line that does not decode unless it is given."""
     if row is None and _suffix(path) in _TEXT:
-        with _open(path) as file:
+        with suppress(EOFError, OSError, zlib.error, LineTooLong), open_text(path) as file:
             row = next((number for number, line in enumerate(file, 1) if not _is_utf8(line)), None)
     return EvidenceError("the text is not UTF-8", mend="Save the file as UTF-8", source=str(path), row=row)
+
+
+def _require_utf8(path: Path, start: bytes) -> None:
+    """Raise where a text file begins as UTF-16 or UTF-32 do: with their mark, or with a zero in its first letters."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or b"\0" in start[:2]:
+        raise EvidenceError("the text is UTF-16 or UTF-32", mend="Save the file as UTF-8", source=str(path))
+
+
+def _too_long(path: Path, row: int | None = None) -> EvidenceError:
+    return EvidenceError(
+        f"a row is longer than {LONGEST >> 20} MB",
+        mend="End each row with a line break, and close every quote and bracket",
+        source=str(path),
+        row=row,
+    )
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -168,19 +177,18 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _json(path: Path) -> Iterator[RawBatch]:
-    with _open(path) as file:
-        start = b""
-        for line in file:
-            start = line.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if start:
-                break
+    with open_text(path, bounded=False) as file:
+        _require_utf8(path, file.peek(4)[:4])
+        start = file.read(BLOCK).removeprefix(b"\xef\xbb\xbf").lstrip()
+        while not start and (block := file.read(BLOCK)):
+            start = block.lstrip()
     if not start:
         raise _empty(path)
     yield from _json_array(path) if start.startswith(b"[") else _json_lines(path)
 
 
 def _json_lines(path: Path) -> Iterator[RawBatch]:
-    with _open(path) as file:
+    with open_text(path) as file:
         numbered = enumerate(file, 1)
         while block := list(islice(numbered, BATCH)):
             try:
@@ -210,30 +218,47 @@ def _json_lines(path: Path) -> Iterator[RawBatch]:
 def _json_array(path: Path) -> Iterator[RawBatch]:
     """Elements of a JSON array, decoded one at a time from a sliding buffer."""
     decoder = json.JSONDecoder()
-    with _open(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig") as file:
-        buffer, row, batch = file.read(_BLOCK).lstrip()[1:], 0, RawBatch(str(path))
-        position, block, ended = 0, _BLOCK, False
+    with open_text(path, bounded=False) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig") as file:
+        buffer, row, batch = file.read(BLOCK).lstrip()[1:], 0, RawBatch(str(path))
+        position, block, ended = 0, BLOCK, False
         while True:
             position = _skip(buffer, position, " \t\r\n" + ("," if row else ""))
             if buffer.startswith("]", position):
                 break
+            start = position
             try:
                 value, position = decoder.raw_decode(buffer, position)
+                value = _strict(buffer[start:position], value)
             except json.JSONDecodeError as error:
+                if len(buffer) - position > LONGEST:
+                    raise _too_long(path, row + 1) from error
                 if ended or (error.pos < len(buffer) - 16 and not error.msg.startswith("Unterminated")):
                     batch.faults.append(_broken(path, row + 1, error, buffer[error.pos : error.pos + 60]))
                     break
                 more = file.read(block)
                 buffer, position, block, ended = buffer[position:] + more, 0, block * 2, not more
                 continue
-            row, block = row + 1, _BLOCK
+            except (ValueError, RecursionError) as error:  # what `from_json` refuses, too many digits, too deep
+                batch.faults.append(_broken(path, row + 1, error, buffer[start : start + 60]))
+                break
+            row, block = row + 1, BLOCK
             batch.add(row, value)
             if len(batch.rows) >= BATCH:
                 yield batch
                 batch = RawBatch(str(path))
-            if position > _BLOCK:
+            if position > BLOCK:
                 buffer, position = buffer[position:], 0
         yield batch
+
+
+def _strict(text: str, value: Any) -> Any:
+    """The value of a text of JSON as lines of it are read, where the two parsers may differ.
+
+    Raises `ValueError` for lists and objects nested too deep, and for half of a surrogate pair.
+    """
+    if "\\ud" in text or "\\uD" in text or text.count("[") + text.count("{") > _NESTED:
+        return from_json(text)
+    return value
 
 
 def _skip(text: str, position: int, skipped: str) -> int:
@@ -242,7 +267,7 @@ def _skip(text: str, position: int, skipped: str) -> int:
     return position
 
 
-def _broken(path: Path, row: int, error: ValueError, text: str) -> EvidenceError:
+def _broken(path: Path, row: int, error: Exception, text: str) -> EvidenceError:
     mend = "Mend or delete this row; each must be one complete JSON object"
     return EvidenceError(f"broken JSON ({error})", mend=mend, source=str(path), row=row, value=text)
 
@@ -251,37 +276,38 @@ def _broken(path: Path, row: int, error: ValueError, text: str) -> EvidenceError
 
 
 def _table(path: Path) -> Iterator[RawBatch]:
-    csv.field_size_limit(sys.maxsize)
-    with _open(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+    csv.field_size_limit(LONGEST)
+    with open_text(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+        _require_utf8(path, binary.peek(4)[:4])
+        first, blank = file.readline(), 0
         while first and not first.strip():
-            first = file.readline()
+            first, blank = file.readline(), blank + 1
         if not first:
             raise _empty(path)
         delimiter = "\t" if _suffix(path) == ".tsv" or ("\t" in first and "," not in first) else ","
         if delimiter == "," and "," not in first and ";" in first:
             delimiter = ";"
-        header = next(csv.reader([first], delimiter=delimiter))
+        reader = csv.reader(chain([first], file), delimiter=delimiter, strict=True)
+        try:
+            header = next(reader)
+        except csv.Error as error:
+            raise _broken_quotes(path, blank + 1, error) from error
         if repeated := [name for name in header if header.count(name) > 1]:
             raise EvidenceError(
-                "the header names a column twice", mend="Rename one", source=str(path), row=1, column=repeated[0]
+                "the header names a column twice",
+                mend="Rename one",
+                source=str(path),
+                row=blank + 1,
+                column=repeated[0] or '""',
             )
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        batch, row = RawBatch(str(path)), 2
+        batch, row = RawBatch(str(path)), blank + reader.line_num + 1
         while True:
             try:
                 cells = next(reader)
             except StopIteration:
                 break
             except csv.Error as error:
-                batch.faults.append(
-                    EvidenceError(
-                        f"broken quotes ({error})",
-                        mend='Write a quote inside a quoted cell twice (""), or give JSON lines',
-                        source=str(path),
-                        row=row,
-                    )
-                )
+                batch.faults.append(_broken_quotes(path, row, error))
                 cells = []
             if cells and len(cells) != len(header):
                 batch.faults.append(
@@ -295,11 +321,22 @@ def _table(path: Path) -> Iterator[RawBatch]:
                 )
             elif cells:
                 batch.add(row, {name: _cell(cell) for name, cell in zip(header, cells, strict=True)})
-            row = reader.line_num + 2
+            row = blank + reader.line_num + 1
             if len(batch.rows) + len(batch.faults) >= BATCH:
                 yield batch
                 batch = RawBatch(str(path))
         yield batch
+
+
+def _broken_quotes(path: Path, row: int, error: csv.Error) -> EvidenceError:
+    if "field larger" in str(error):
+        return _too_long(path, row)
+    return EvidenceError(
+        f"broken quotes ({error})",
+        mend='Write a quote inside a quoted cell twice (""), or give JSON lines',
+        source=str(path),
+        row=row,
+    )
 
 
 def _cell(cell: str) -> Any:
@@ -315,51 +352,13 @@ def _cell(cell: str) -> Any:
 # --- columns ---
 
 
-def _parquet(path: Path) -> Iterator[RawBatch]:
-    import pyarrow
-    import pyarrow.parquet
+def _columns(path: Path) -> Iterator[RawBatch]:
+    from tacit.evidence.columnar import arrow_rows, parquet_rows
 
-    with _whole("a Parquet", path), pyarrow.parquet.ParquetFile(path) as file:
-        yield from _arrow_batches(path, file.iter_batches(batch_size=_COLUMNAR))
-
-
-def _arrow(path: Path) -> Iterator[RawBatch]:
-    import pyarrow
-
-    with _whole("an Arrow", path), pyarrow.memory_map(str(path)) as memory:
-        try:
-            reader = pyarrow.ipc.open_stream(memory)
-            batches: Iterable[Any] = reader
-        except pyarrow.ArrowInvalid:
-            memory.seek(0)
-            file = pyarrow.ipc.open_file(memory)
-            batches = (file.get_batch(i) for i in range(file.num_record_batches))
-        yield from _arrow_batches(path, batches)
-
-
-@contextmanager
-def _whole(kind: str, path: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a file that is cut off, damaged or of another type into one error."""
-    import pyarrow
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise EvidenceError("there is no such file", mend="Write or download it again", source=str(path)) from error
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise EvidenceError(
-            f"not {kind} file, or not a whole one ({reason})", mend="Write or download it again", source=str(path)
-        ) from error
-
-
-def _arrow_batches(path: Path, batches: Iterable[Any]) -> Iterator[RawBatch]:
     row = 1
-    for batch in batches:
-        for start in range(0, batch.num_rows, BATCH):
-            values = batch.slice(start, BATCH).to_pylist()
-            yield RawBatch(str(path), list(range(row, row + len(values))), values)
-            row += len(values)
+    for values in (parquet_rows if _suffix(path) == ".parquet" else arrow_rows)(path, BATCH):
+        yield RawBatch(str(path), list(range(row, row + len(values))), values)
+        row += len(values)
 
 
 def _hub(source: str) -> Iterator[RawBatch]:
