@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tacit.evidence.codes import coded
+from tacit.evidence.codes import answers, coded
 from tacit.evidence.layout import Row, Rows, layout, pair_of, without
 
 _SHARES = {"a1": 1.0, "a2": 0.0, "equal": 0.5}
@@ -15,12 +15,15 @@ _SHARES = {"a1": 1.0, "a2": 0.0, "equal": 0.5}
 def comparisons(row: Row) -> Rows:
     """One comparison for each vote that is not blank."""
     kept = without(row, "a1", "a2", "votes")
-    shares = [(vote, coded(vote["vote"], _SHARES, "votes")) for vote in row["votes"]]
+    first, second = answers(row, "a1", "a2")
+    shares = [(vote, coded(vote["vote"], _SHARES, "votes", "a1, a2 or equal")) for vote in row["votes"]]
     return [
-        pair_of({**kept, **without(vote, "vote")}, row["a1"], row["a2"], share)
-        for vote, share in shares
-        if share is not None
+        pair_of({**kept, **without(vote, "vote")}, first, second, share) for vote, share in shares if share is not None
     ]
 
 
-LAYOUTS = (layout("votes", "comparison", "a1 a2 votes", comparisons, lambda row: isinstance(row["votes"], list)),)
+LAYOUTS = (
+    layout(
+        "votes", "comparison", "a1 a2 votes", comparisons, lambda row: isinstance(row["votes"], list), uses="prompt"
+    ),
+)

@@ -30,8 +30,8 @@ def has(kind: str) -> Callable[[Row], bool]:
     """A test for tasks with a result of this type."""
 
     def fits(row: Row) -> bool:
-        whole = isinstance(row["annotations"], list) and isinstance(row["data"], Mapping)
-        return whole and next(_results(row, kind), None) is not None
+        listed = isinstance(row["annotations"], list) and all(isinstance(one, Mapping) for one in row["annotations"])
+        return listed and isinstance(row["data"], Mapping) and next(_results(row, kind), None) is not None
 
     return fits
 

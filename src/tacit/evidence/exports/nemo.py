@@ -8,23 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from tacit.evidence.codes import dense_ranks
+from tacit.evidence.codes import answer, dense_ranks, number
 from tacit.evidence.layout import Row, Rows, layout, pair_of, without
 
 
 def ranking(row: Row) -> Rows:
-    """All completions of the context, the lowest rank first."""
-    ranks = dense_ranks(item["rank"] for item in row["completions"])
-    completions = [item["completion"] for item in row["completions"]]
+    """All completions of the context that have a rank, the lowest being the best."""
+    ranked = [(item, number(item["rank"], "completions", "a rank for each")) for item in row["completions"]]
+    kept = [(answer(item["completion"], "completions"), rank) for item, rank in ranked if rank is not None]
+    if len(kept) < 2:
+        return []
+    completions, ranks = [text for text, _ in kept], dense_ranks(rank for _, rank in kept)
     return [{**without(row, "context"), "prompt": row["context"], "completions": completions, "ranks": ranks}]
 
 
 def pairs(row: Row) -> Rows:
     """Every pair of the completions; equal ranks tie."""
-    (whole,) = ranking(row)
-    kept = without(whole, "completions", "ranks")
     return [
-        pair_of(kept, a, b, 0.5 if i == j else float(i < j))
+        pair_of(without(whole, "completions", "ranks"), a, b, 0.5 if i == j else float(i < j))
+        for whole in ranking(row)
         for (a, i), (b, j) in combinations(zip(whole["completions"], whole["ranks"], strict=True), 2)
     ]
 

@@ -6,19 +6,21 @@ Both are rankings with two places; `--kind comparison` reads every pair of a rig
 
 from __future__ import annotations
 
+from tacit.evidence.codes import answer
 from tacit.evidence.layout import Row, Rows, is_messages, layout, without
 
 
 def ranking(row: Row) -> Rows:
     """The right completions at rank 1, the wrong ones at rank 2."""
-    chosen, rejected = row["chosen"], row["rejected"]
+    chosen, rejected = ([answer(text, side) for text in row[side]] for side in ("chosen", "rejected"))
     ranks = [1] * len(chosen) + [2] * len(rejected)
     return [{**without(row, "chosen", "rejected"), "completions": [*chosen, *rejected], "ranks": ranks}]
 
 
 def pairs(row: Row) -> Rows:
     """Every pair of a right and a wrong completion."""
-    return [{**row, "chosen": c, "rejected": r} for c in row["chosen"] for r in row["rejected"]]
+    chosen, rejected = ([answer(text, side) for text in row[side]] for side in ("chosen", "rejected"))
+    return [{**row, "chosen": c, "rejected": r} for c in chosen for r in rejected]
 
 
 def _both_lists(row: Row) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tacit.evidence.codes import dense_ranks
+from tacit.evidence.codes import answer, dense_ranks, number
 from tacit.evidence.layout import Row, Rows, layout, without
 
 
@@ -17,23 +17,26 @@ def ratings(row: Row) -> Rows:
     """One rating for each completion that has a score; what stands beside it is kept."""
     kept = _prompted(row)
     return [
-        {
-            **kept,
-            **without(item, "response", "overall_score"),
-            "completion": item["response"],
-            "score": item["overall_score"],
-        }
-        for item in row["completions"]
-        if item["overall_score"] is not None
+        {**kept, **without(item, "response", "overall_score"), "completion": _text(item), "score": score}
+        for item, score in _scored(row)
     ]
 
 
 def ranking(row: Row) -> Rows:
     """One ranking by overall score; equal scores tie."""
-    scored = [item for item in row["completions"] if item["overall_score"] is not None]
-    ranks = dense_ranks(-item["overall_score"] for item in scored)
-    completions = [item["response"] for item in scored]
+    scored = _scored(row)
+    ranks = dense_ranks(-score for _, score in scored)
+    completions = [_text(item) for item, _ in scored]
     return [{**_prompted(row), "completions": completions, "ranks": ranks}] if len(scored) > 1 else []
+
+
+def _scored(row: Row) -> list[tuple[Row, float]]:
+    scores = [(item, number(item["overall_score"], "completions", "a number")) for item in row["completions"]]
+    return [(item, score) for item, score in scores if score is not None]
+
+
+def _text(item: Row) -> Any:
+    return answer(item["response"], "completions")
 
 
 def _prompted(row: Row) -> dict[str, Any]:
