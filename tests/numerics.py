@@ -14,6 +14,7 @@ Two routes through the *same* kernel on the same shapes give the same bytes, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 EPS = 2.0**-23
 ROUNDING = 128 * EPS
 """1.5e-5: what a few layers of dot products, norms and softmaxes make of one rounding each, with room to spare."""
+BFLOAT16 = 2.0**-8
+"""The same of products in bfloat16, whose numbers carry 8 bits and are added up in float32."""
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -53,3 +56,18 @@ def assert_float32_close(
             f"{size:.4g}: {float(found[index])!r} for {float(right[index])!r} at {tuple(map(int, index))}, "
             f"{error[index] / (EPS * size) if size else np.inf:.4g} roundings"
         )
+
+
+def assert_gradients_close(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], *, rtol: float = 2 * ROUNDING
+) -> None:
+    """Each gradient by its own largest entry: rounding went in twice, forth and back.
+
+    A gradient that cancels to nothing, as that of the keys' biases, which move all scores of a query alike, is only the
+    rounding of terms as large as in other gradients: a 32nd of the largest among all is added to each one's own.
+    """
+    assert actual.keys() == expected.keys()
+    largest = {name: float(np.abs(as_array(gradient)).max(initial=0.0)) for name, gradient in expected.items()}
+    for name, gradient in expected.items():
+        scale = largest[name] + max(largest.values()) / 32
+        assert_float32_close(actual[name], gradient, rtol=rtol, scale=scale, msg=name)

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from numerics import BFLOAT16, ROUNDING, assert_float32_close, assert_gradients_close  # noqa: E402
 from tacit.policies import fused, lean  # noqa: E402
 from tacit.policies.packing import pack  # noqa: E402
 from tacit.tuning.data import as_responses  # noqa: E402
@@ -62,19 +63,15 @@ def states_and_gradients(function: Any, model: Any, rows: Any, dtype: Any) -> tu
 
 @pytest.mark.parametrize("kind", ["equal", "ragged", "shared", "long"])
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
-def test_as_the_plain_pass(name: str, kind: str, dtype: Any, close: float) -> None:
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, ROUNDING), (torch.bfloat16, 4 * BFLOAT16)])
+def test_as_the_plain_pass(name: str, kind: str, dtype: Any, rounding: float) -> None:
     model, rows = model_of(name), rows_of(kind)
     assert fused._serve(lean.family(model), pack(rows, torch.device("cpu")))
     expected, slopes = states_and_gradients(lean.predicting_states, model, rows, torch.float32)
     found, ours = states_and_gradients(fused.predicting_states, model, rows, dtype)
     assert found.dtype is torch.float32
-    torch.testing.assert_close(found, expected, atol=close / 10, rtol=close / 10)
-    assert set(ours) == set(slopes)
-    for parameter, slope in slopes.items():
-        # the biases of keys move all scores of a query alike: their gradient is nothing but rounding
-        scale = slope.norm() if "k_proj.bias" not in parameter else torch.tensor(1.0)
-        assert (ours[parameter] - slope).norm() <= close * scale, parameter
+    assert_float32_close(found, expected, rtol=rounding)
+    assert_gradients_close(ours, slopes, rtol=8 * rounding)  # the loss alternates: most of each sum cancels
 
 
 def test_frozen_embeddings_and_inference() -> None:
