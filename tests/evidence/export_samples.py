@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tacit.evidence import Evidence, Kind
+
 USER = {"role": "user", "content": "Why is the sky blue?"}
 GOOD = {"role": "assistant", "content": "Air scatters blue light most."}
 BAD = {"role": "assistant", "content": "It reflects the sea."}
@@ -138,6 +140,16 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         "overall_preference": -2,
         "individual_preference": [{"score": -2, "reasoning": "r", "feedback1": "f", "feedback2": "g"}],
     },
+    "judge_bench": {
+        "pair_id": "p",
+        "original_id": "o",
+        "source": "mmlu-pro-law",
+        "question": "2 + 2?",
+        "response_model": "gpt-4o",
+        "response_A": "5",
+        "response_B": "4",
+        "label": "B>A",
+    },
     "judgelm": {
         "question_id": 0,
         "score": [1.0, 10.0],
@@ -163,6 +175,16 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         "input": "Ann has 3-1 pens. How many? Step 1: 3-1=2 ки\nStep 2: The answer is: 5 ки",
         "label": "Ann has 3-1 pens. How many? Step 1: 3-1=2 +\nStep 2: The answer is: 5 -",
         "task": "GSM8K",
+    },
+    "math_step_dpo": {
+        "dataset": "MATH_Rephrased",
+        "prompt": "2 + 2 + 2?",
+        "initial_reason_steps": "Step 1: 2 + 2 = 4.\nStep 2: ",
+        "chosen": "4 + 2 = 6.",
+        "rejected": "4 + 2 = 7.",
+        "full_chosen": "4 + 2 = 6. The answer is 6.",
+        "full_rejected": "4 + 2 = 7. The answer is 7.",
+        "answer": "6",
     },
     "multipref": {
         "comparison_id": "1",
@@ -295,6 +317,14 @@ DATA_SETS: dict[str, dict[str, Any]] = {
             "finish_reason": "found_error",
         },
     },
+    "process_bench": {
+        "id": "gsm8k-0",
+        "generator": "x",
+        "problem": "2 + 2 + 2?",
+        "steps": ["2 + 2 = 4", "4 + 2 = 7", "It is 7."],
+        "final_answer_correct": False,
+        "label": 1,
+    },
     "reward_bench_2": {
         "id": "1",
         "prompt": "2 + 2?",
@@ -302,6 +332,14 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         "rejected": ["5", "6", "7"],
         "num_correct": 1,
         "subset": "Math",
+    },
+    "rlhflow_prm": {
+        "conversations": [
+            {"role": "user", "content": "2 + 2 + 2? Step 1: 2 + 2 = 4."},
+            {"role": "assistant", "content": "+"},
+            {"role": "user", "content": "Step 2: 4 + 2 = 7."},
+            {"role": "assistant", "content": "-"},
+        ]
     },
     "rpr": {
         "prompt": "Plan a trip.",
@@ -383,6 +421,32 @@ DATA_SETS: dict[str, dict[str, Any]] = {
             }
         },
     },
+    "stack_exchange_paired": {
+        "qid": 1,
+        "question": "Why does it stop?",
+        "date": "2020/01/01",
+        "metadata": ["https://stackoverflow.com/questions/1"],
+        "response_j": "The battery is empty.",
+        "response_k": "Same here.",
+    },
+    "stack_exchange": {
+        "qid": 1,
+        "question": "Why does it stop?",
+        "answers": [
+            {"answer_id": 1, "author": "a", "author_id": 1, "pm_score": 0, "selected": False, "text": "Same here."},
+            {"answer_id": 2, "author": "b", "author_id": 2, "pm_score": 4, "selected": True, "text": "The battery."},
+            {
+                "answer_id": 3,
+                "author": "c",
+                "author_id": 3,
+                "pm_score": -1,
+                "selected": False,
+                "text": "Buy one.",
+            },
+        ],
+        "date": "2020/01/01",
+        "metadata": [],
+    },
     "summarize_from_feedback": {
         "info": {"id": "t3", "post": "I had an accident.", "title": "Car questions", "subreddit": "legaladvice"},
         "summaries": [
@@ -422,6 +486,15 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         "title": "Car",
         "post": "I had an accident.",
         "summary": "Someone hit me.",
+    },
+    "ultra_interact": {
+        "task": "Math_CoT",
+        "dataset": "gsm8k",
+        "trajectory": [{"from": "user", "value": "2 + 2?"}],
+        "chosen": "Step 1: It is 4.",
+        "rejected": "Step 1: It is 5.",
+        "id": "1",
+        "parent_id": "0",
     },
     "ultrafeedback": {
         "source": "evol_instruct",
@@ -502,3 +575,16 @@ TOOLS: dict[str, dict[str, Any]] = {
 }
 
 SAMPLES: dict[str, dict[str, Any]] = {**DATA_SETS, **TOOLS}
+
+
+def read(name: str, kind: Kind | None = None, **changes: Any) -> list[dict[str, Any]]:
+    """The records of a sample with some cells changed, less their defaults."""
+    evidence = Evidence.from_records([{**SAMPLES[name], **changes}], kind=kind)
+    assert evidence.layout == name
+    return [record.model_dump(exclude_defaults=True) for record in evidence]
+
+
+def one(name: str, kind: Kind | None = None, **changes: Any) -> dict[str, Any]:
+    """The only record of a sample with some cells changed."""
+    (record,) = read(name, kind, **changes)
+    return record

@@ -71,15 +71,18 @@ def _is_scored(row: Row) -> bool:
     return isinstance(row["scores"], list)
 
 
+_MORE = " ".join(f"response_{i}" for i in range(3, 33))
+
 LAYOUTS = (
     layout("ppe_human", "comparison", "question_id prompt response_1 response_2 model_a model_b winner", comparisons),
-    layout("ppe_correctness", "outcome", "prompt response_1 response_2 scores", outcomes, _is_scored),
-    layout("ppe_correctness", "ranking", "prompt response_1 response_2 scores", ranking, _is_scored),
+    layout("ppe_correctness", "outcome", "prompt response_1 response_2 scores", outcomes, _is_scored, uses=_MORE),
+    layout("ppe_correctness", "ranking", "prompt response_1 response_2 scores", ranking, _is_scored, uses=_MORE),
     layout(
         "ppe_correctness",
         "comparison",
         "prompt response_1 response_2 scores sampled_conflict_pairs",
         conflicts,
         _is_scored,
+        uses=_MORE,
     ),
 )
