@@ -221,6 +221,55 @@ def test_rankings_are_all_their_pairs():
     assert got["spearman_against"] == "ranks"
 
 
+def test_annotators_are_counted_by_name():
+    """Every pair of a ranking has its annotator, and a ranking without one is nobody's: rows are no people."""
+
+    def ranking(i, **columns):
+        return Ranking(prompt=f"p{i}", completions=["1 a", "2 b", "3 c"], ranks=[3, 2, 1], **columns)
+
+    def result(*records):
+        return evaluate(Value(), Evidence.from_records(records), resamples=50)
+
+    anonymous = result(*(ranking(i) for i in range(6)))
+    assert (anonymous["n_annotators"], anonymous["resampled"]) == (None, "prompt")
+    named = result(*(ranking(i, annotator=f"w{i % 3}") for i in range(6)))
+    assert (named["n_annotators"], named["resampled"]) == (3, "prompt and annotator")
+    assert result(*(ranking(i, annotator="one") for i in range(6)))["n_annotators"] == 1
+    assert result(*(ranking(i, annotator=f"w{i}") for i in range(6)))["n_annotators"] == 6
+    some = [ranking(0, annotator="a"), ranking(1), ranking(2, annotator="b"), ranking(3)]
+    assert result(*some)["n_annotators"] == 2
+    pairs = [compare(f"p{i}", "2 x", "1 y", annotator=f"w{i}") for i in range(5)]
+    assert result(*pairs)["n_annotators"] == 5
+    rated = [Rating(prompt="p", completion=f"{i} x", score=i, annotator=f"w{i}") for i in range(4)]
+    assert result(*rated)["n_annotators"] == 4
+
+
+@pytest.mark.parametrize("kind", ["comparison", "outcome", "rating", "ranking"])
+def test_one_constant_prompt_is_audited_as_no_prompt_is(kind):
+    rng = np.random.default_rng(0)
+
+    def record(prompt, a, b, good):
+        one, other = f"{a / 7:.3f} joke {a}", f"{b / 7:.3f} joke {b}"
+        return {
+            "comparison": lambda: compare(prompt, one, other),
+            "outcome": lambda: Outcome(prompt=prompt, completion=one, label=good),
+            "rating": lambda: Rating(prompt=prompt, completion=one, score=a + 5 * good),
+            "ranking": lambda: Ranking(prompt=prompt, completions=[one, other, "0 c"], ranks=[1, 2, 2 + good]),
+        }[kind]()
+
+    votes = [(*rng.choice(40, 2, replace=False).tolist(), bool(rng.random() < 0.6)) for _ in range(300)]
+    with_one, without = (
+        evaluate(Value(), Evidence.from_records([record(prompt, *vote) for vote in votes]), resamples=100)
+        for prompt in ("Tell a joke", "")
+    )
+    assert with_one["resampled"] == without["resampled"] == "item"
+    assert (with_one["n_prompts"], without["n_prompts"]) == (1, 0)
+    assert with_one["accuracy_ci"] is not None
+    assert with_one["spearman_ci"] is not None
+    told = {"n_prompts", "accuracy_is"}
+    assert {k: v for k, v in with_one.items() if k not in told} == {k: v for k, v in without.items() if k not in told}
+
+
 def test_outcomes_within_and_across_prompts_by_hand():
     rows = [
         Outcome(prompt="p", completion="2", label=True),

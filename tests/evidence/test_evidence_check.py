@@ -163,6 +163,18 @@ def test_answers_of_promptless_comparisons_leak() -> None:
     assert found(result, "leakage").rows == [2]
 
 
+def test_under_one_prompt_answers_leak_and_not_the_prompt() -> None:
+    def under(prompt: str, chosen: str, rejected: str) -> Comparison:
+        return Comparison(prompt=prompt, chosen=chosen, rejected=rejected)
+
+    other = Evidence.from_records([under("joke", "a", "b")])
+    leak = found(report(under("joke", "c", "d"), under("joke", "e", "a"), against=other), "leakage")
+    assert (leak.rows, leak.count) == ([2], 1)
+    assert "by item" in leak.mend
+    two = report(under("joke", "c", "d"), under("pun", "e", "a"), against=other)
+    assert found(two, "leakage").rows == [1]
+
+
 @pytest.mark.parametrize(
     "records",
     [

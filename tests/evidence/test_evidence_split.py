@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacit.errors import EvidenceError
-from tacit.evidence import Comparison, Evidence, Ranking, Rating, split
+from tacit.evidence import (
+    Comparison,
+    Demonstration,
+    Evidence,
+    Outcome,
+    Problem,
+    Ranking,
+    Rating,
+    Steps,
+    split,
+)
+from tacit.evidence.split import effective_by
 
 texts = st.sampled_from(["", "a", "b", "c", "d", "é", "a\n"])
 pairs = st.lists(
@@ -25,7 +36,9 @@ def prompts(evidence: Evidence) -> set[Any]:
 
 
 def items(evidence: Evidence) -> set[Any]:
-    return {text for r in evidence for text in (r.chosen, r.rejected)}  # type: ignore[attr-defined]
+    fields = [getattr(record, name, None) for record in evidence for name in ("chosen", "rejected", "completion")]
+    listed = [text for record in evidence for text in getattr(record, "completions", [])]
+    return {text for text in (*fields, *listed) if text is not None}
 
 
 @settings(max_examples=200)
@@ -36,7 +49,7 @@ def test_no_key_is_on_both_sides_and_no_record_is_lost(records: Any, by: Any, sh
         train, test = split(whole, by=by, test=share, seed=seed)
     except EvidenceError:
         return
-    keys = items if by == "item" or not any(prompts(whole)) else prompts
+    keys = items if by == "item" or len(prompts(whole)) == 1 else prompts
     assert not keys(train) & keys(test)
     assert len(train) + len(test) + train.dropped == len(records)
     assert len(train) > 0
@@ -88,6 +101,35 @@ def test_promptless_comparisons_are_split_by_item() -> None:
     assert len(train) / 4000 == pytest.approx(0.64, abs=0.05)
 
 
+@pytest.mark.parametrize("prompt", ["Tell a joke", ""])
+@pytest.mark.parametrize("kind", ["comparison", "outcome", "rating", "ranking", "demonstration", "steps"])
+def test_under_one_prompt_a_split_by_prompt_is_one_by_item(prompt: str, kind: str) -> None:
+    def record(i: int) -> Any:
+        one, other = f"joke {i % 40}", f"joke {(i * 7 + 3) % 40}"
+        return {
+            "comparison": lambda: Comparison(prompt=prompt, chosen=one, rejected=other),
+            "outcome": lambda: Outcome(prompt=prompt, completion=one, label=i % 3 == 0),
+            "rating": lambda: Rating(prompt=prompt, completion=one, score=i % 5),
+            "ranking": lambda: Ranking(prompt=prompt, completions=[one, other], ranks=[1, 2]),
+            "demonstration": lambda: Demonstration(prompt=prompt, completion=one),
+            "steps": lambda: Steps(prompt=prompt, completions=[one, "so 4"], labels=[True, i % 2 == 0]),
+        }[kind]()
+
+    evidence = Evidence.from_records([record(i) for i in range(400)])
+    assert effective_by(evidence) == "item"
+    train, test = split(evidence, seed=3)
+    assert len(train)
+    assert len(test)
+    assert not items(train) & items(test) - {"so 4"}
+    assert len(train) + len(test) + train.dropped == 400
+    if kind in ("outcome", "rating", "demonstration", "steps"):
+        assert (len(train), len(test)) == (320, 80)
+    other = Evidence.from_records(
+        [*evidence, type(record(0)).model_validate({**record(0).model_dump(), "prompt": "x"})]
+    )
+    assert effective_by(other) == "prompt"
+
+
 def test_by_annotator_and_group() -> None:
     records = [Comparison(prompt="p", chosen="c", rejected="r", annotator=f"w{i % 10}", group=i % 4) for i in range(80)]
     for by, expected in (("annotator", 8), ("group", 3)):
@@ -108,8 +150,10 @@ def test_other_kinds_by_item() -> None:
 
 def test_what_cannot_be_split_says_why() -> None:
     one = Evidence.from_records([Comparison(prompt="p", chosen="c", rejected="r")] * 5)
-    with pytest.raises(EvidenceError, match=r"at least two of them \(found 1\).*item"):
+    with pytest.raises(EvidenceError, match=r"split by item is empty.*--test 0"):
         split(one)
+    with pytest.raises(EvidenceError, match=r"at least two of them \(found 1\).*--test 0"):
+        split(Evidence.from_records([Problem(prompt="p", answer="1")] * 5))
     with pytest.raises(EvidenceError, match="row 1, column `annotator`: no annotator to split by"):
         split(one, by="annotator")
     with pytest.raises(

@@ -211,8 +211,31 @@ def test_what_cannot_be_learnt_is_said():
         collect([])
     with pytest.raises(EvidenceError, match="row 2"):
         collect([Comparison(**pair), Outcome(prompt="p", completion="a", label=True)])
-    with pytest.raises(TacitError, match="only one prompt"):
-        fit(np.eye(2, dtype=np.float32), collect([Comparison(**pair)]), FitOptions())
+    # One prompt: folds go by answer, and of two answers none can be held out.
+    for head in ("linear", "mlp"):
+        with pytest.raises(EvidenceError, match=r"nothing can be held out|cannot be split"):
+            fit(np.eye(2, dtype=np.float32), collect([Comparison(**pair)] * 5), FitOptions(head=head))
+
+
+@pytest.mark.parametrize("prompt", ["the same", ""])
+def test_under_one_prompt_answers_are_what_must_not_leak(prompt):
+    def pair(a, b):
+        return Comparison(prompt=prompt, chosen=a, rejected=b)
+
+    examples = collect([pair("a", "b"), pair("c", "a"), pair("b", "d")])
+    assert examples.one_prompt
+    assert examples.blocks.tolist() == [[0, 1], [2, 0], [1, 3]]
+    outcomes = collect([Outcome(prompt=prompt, completion=text, label=text == "a") for text in "aba"])
+    assert outcomes.blocks.tolist() == [[0, 0], [1, 1], [0, 0]]
+    listed = collect([Ranking(prompt=prompt, completions=list("abc"), ranks=[3, 1, 2])])
+    assert [[listed.texts[i][1] for i in row] for row in listed.blocks.tolist()] == [["b", "c"]]
+    # Another prompt among them: prompts again are what must not leak.
+    mixed = collect([pair("a", "b"), pair("c", "a"), Comparison(prompt="other", chosen="b", rejected="d")])
+    assert not mixed.one_prompt
+    if prompt:
+        assert mixed.blocks.tolist() == [[0, 0], [0, 0], [1, 1]]
+    else:
+        assert mixed.blocks.tolist() == [[0, 1], [2, 0], [3, 3]]
 
 
 def test_bad_features_are_named():

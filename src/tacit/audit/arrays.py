@@ -28,6 +28,7 @@ class Items:
     _index: dict[tuple[str, str], int] = field(default_factory=dict)
     _names: dict[tuple[int, str], int] = field(default_factory=dict)
     _counts: dict[int, int] = field(default_factory=dict)
+    _annotators: set[str] = field(default_factory=set)
 
     def add(self, prompt: Prompt, completion: Completion) -> int:
         """The number of this item; the same texts always get the same one."""
@@ -48,7 +49,15 @@ class Items:
 
     def annotator(self, record: Any, row: int) -> int:
         """The person's number; a row without one is a person of its own."""
-        return self.name(_ANNOTATOR, f"\0{row}" if record.annotator is None else record.annotator)
+        if record.annotator is None:
+            return self.name(_ANNOTATOR, f"\0{row}")
+        self._annotators.add(record.annotator)
+        return self.name(_ANNOTATOR, record.annotator)
+
+    @property
+    def annotators(self) -> int:
+        """How many people are named."""
+        return len(self._annotators)
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -59,6 +68,11 @@ class Items:
     def promptless(self) -> bool:
         """Whether no item has a prompt."""
         return all(not texts(prompt, "")[0] for prompt in self.prompts)
+
+    @property
+    def one_prompt(self) -> bool:
+        """Whether all items have the same prompt, or none: folds and resamples then go by item."""
+        return max(self.prompt_of, default=0) == 0
 
     def score(self, reward: Reward) -> Array:
         """The reward of every item, (items,), each scored once."""
@@ -156,24 +170,29 @@ def read_pairs(evidence: Iterable[Record]) -> Pairs:
 
 
 def pair_clusters(pairs: Pairs, prompt_of: Index) -> Clusters:
-    """What stands and falls together: prompts (both, where they differ) or, without prompts, both items; and people
-    where any is named."""
-    if pairs.items.promptless:
+    """What stands and falls together: prompts (both, where they differ) or, where there is one prompt or none, both
+    items; and people where any is named."""
+    if pairs.items.one_prompt:
         factors, tables = [pairs.a, pairs.b], [_ITEM, _ITEM]
     else:
         first, second = prompt_of[pairs.a], prompt_of[pairs.b]
         factors, tables = [first], [_PROMPT]
         if (first != second).any():
             factors, tables = [first, np.where(first == second, -1, second)], [_PROMPT, _PROMPT]
-    if people(pairs.annotator) is not None:
+    if people(pairs.items, pairs.annotator) is not None:
         factors, tables = [*factors, pairs.annotator], [*tables, _ANNOTATOR]
     return Clusters.of(*factors, tables=tables)
 
 
-def people(person: Index) -> Index | None:
-    """The people as a factor, or None where every row is a person of its own and so tells nothing, and where one person
-    made all rows: intervals then speak of that person alone."""
-    return person if 1 < len(np.unique(person)) < len(person) else None
+def people(items: Items, person: Index) -> Index | None:
+    """The people as a factor, or None where nobody is named or every row is a person of its own, which tells nothing,
+    and where one person made all rows: intervals then speak of that person alone."""
+    return person if items.annotators and 1 < len(np.unique(person)) < len(person) else None
+
+
+def resampled(items: Items, person: Index) -> str:
+    """What the intervals resample, in words."""
+    return ("item" if items.one_prompt else "prompt") + (" and annotator" if people(items, person) is not None else "")
 
 
 def _number(value: Any) -> float:

@@ -95,7 +95,7 @@ _LABELS = {
 
 def _swap(study: Study, rng: np.random.Generator, unit: float) -> dict[str, Any] | None:
     """The interaction of prompts and answers over pairs of prompts."""
-    if study.items.promptless or len(np.unique(study.prompt_of)) < 20:
+    if len(np.unique(study.prompt_of)) < 20:
         return None
     order = rng.permutation(len(study.items.prompts))[: 2 * SAMPLE]
     half = len(order) // 2

@@ -105,9 +105,9 @@ def energy_test(
 
 
 def _one_of_each(study: Study) -> Index:
-    """One item of each prompt, or any items where there are no prompts: as many as a sketch holds."""
+    """One item of each prompt, or any items where there is one prompt or none: as many as a sketch holds."""
     order = study.rng(71).permutation(len(study.prompt_of))
-    if not study.items.promptless:
+    if not study.items.one_prompt:
         order = order[np.unique(study.prompt_of[order], return_index=True)[1]]
         order = study.rng(72).permutation(order)
     return order[:SKETCH].astype(np.intp)

@@ -20,7 +20,8 @@ bootstrap (`tacit.audit.bootstrap`):
 
 Where a reward looks at two completions at once (`Comparing`), its `compare` stands for score_a - score_b everywhere.
 
-What is resampled: prompts; prompts and people where `annotator` is filled; for comparisons without prompts both items.
+What is resampled, and said in `resampled`: prompts; prompts and people where `annotator` is filled; items in place of
+prompts where all rows have the same prompt or none (of a comparison both).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tacit.audit import calibration, ranking
-from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, people, read_pairs, read_values
+from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, people, read_pairs, read_values, resampled
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio, share_interval
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
@@ -100,7 +101,7 @@ def _comparisons(
     clusters = pair_clusters(pairs, prompt_of)
     decided = pairs.tie == 0
     rightly, consistent, against = order(pairs, delta)
-    fold_cluster = np.minimum(pairs.a, pairs.b) if items.promptless else prompt_of[pairs.a]
+    fold_cluster = np.minimum(pairs.a, pairs.b) if items.one_prompt else prompt_of[pairs.a]
     scaled = calibration.cross_fitted(delta, y, fold_cluster, rng, weight=w)
     credit = pair_accuracy(delta, pairs.tie)
     shares = {
@@ -146,16 +147,16 @@ def _outcomes(
         )
     scores = items.score(reward)
     delta, length = scores[item], np.array(items.lengths, dtype=np.float64)[item]
-    person = people(rows.annotator)
-    clusters = Clusters.of(prompt) if person is None else Clusters.of(prompt, person)
-    scaled = calibration.cross_fitted(delta, y, prompt, rng)
+    person, unit = people(items, rows.annotator), item if items.one_prompt else prompt
+    clusters = Clusters.of(unit) if person is None else Clusters.of(unit, person)
+    scaled = calibration.cross_fitted(delta, y, unit, rng)
     within: dict[str, Any] = {}
     for key, values in (("accuracy", delta), ("length_accuracy", length)):
         names, won, pairs = ranking.auc_by_group(values, y, prompt)
         across = float(ranking.weighted_auc(values, y, np.ones((1, n)))[0])
         draws = np.concatenate([ranking.weighted_auc(values, y, w) for w in clusters.weights(resamples, rng)])
         within |= {f"{key}_across_prompts": across, f"{key}_across_prompts_ci": _ci(draws, clusters)}
-        if pairs.any():
+        if pairs.any() and not items.one_prompt:
             sums = Clusters.of(names).sums(np.stack([won, pairs], axis=1), resamples, rng)
             within |= {key: float(won.sum() / pairs.sum()), f"{key}_ci": _ci(ratio(*sums.T), Clusters.of(names))}
         else:
@@ -173,7 +174,7 @@ def _outcomes(
         "ties": 0,
         "tie_share": 0.0,
         **within,
-        "accuracy_is": "within prompts" if within["pairs"] else "across prompts",
+        "accuracy_is": "within prompts" if within["pairs"] and not items.promptless else "across prompts",
         **dict.fromkeys(("order_consistency", "order_consistency_ci")),
         **_sums(shares, tables, np.ones(n), clusters, resamples, rng),
         "nll_base_rate": float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))),
@@ -206,10 +207,10 @@ def _ratings(
     first, second = prompt_of[item[i]], prompt_of[item[j]]
     within = bool((first == second).all()) and not items.promptless
     clusters = (
-        Clusters.of(first)
+        Clusters.of(item[i], item[j], tables=[_ITEM, _ITEM])
+        if items.one_prompt
+        else Clusters.of(first)
         if within
-        else Clusters.of(item[i], item[j], tables=[_ITEM, _ITEM])
-        if items.promptless
         else Clusters.of(first, np.where(first == second, -1, second), tables=[_PROMPT, _PROMPT])
     )
     measured = _sums(shares, {}, np.ones(len(i)), clusters, resamples, rng)
@@ -290,8 +291,9 @@ def _floor(simulated: Array) -> dict[str, float | None]:
 def _spearman(
     scores: Array, item: Index, group: Index, value: Array, items: Items, resamples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Mean of the groups' rho, resampled by prompt; without prompts rho over all items, resampled by item."""
-    if items.promptless and len(np.unique(group)) == 1:
+    """Mean of the groups' rho, resampled by prompt; with one prompt or none rho over all items, resampled by item, or
+    the mean of the rankings' rho, resampled by ranking."""
+    if items.one_prompt and len(np.unique(group)) == 1:
         clusters = Clusters.of(item)
         rho = ranking.spearman(scores[item], value)
         draws = [ranking.weighted_spearman(scores[item], value, w) for w in clusters.weights(resamples, rng)]
@@ -300,7 +302,7 @@ def _spearman(
     if len(groups) == 0:
         return {"spearman": None, "spearman_ci": None, "spearman_groups": 0}
     first = {int(g): int(i) for g, i in zip(group[::-1], item[::-1], strict=True)}
-    clusters = Clusters.of([items.prompt_of[first[int(g)]] for g in groups])
+    clusters = Clusters.of(groups if items.one_prompt else [items.prompt_of[first[int(g)]] for g in groups])
     sums = clusters.sums(np.stack([rhos, np.ones(len(rhos))], axis=1), resamples, rng)
     return {
         "spearman": float(rhos.mean()),
@@ -314,7 +316,8 @@ def _counts(items: Items, n: int, person: Index) -> dict[str, Any]:
         "n_test": n,
         "n_items": len(items.prompts),
         "n_prompts": 0 if items.promptless else len(set(items.prompt_of)),
-        "n_annotators": named if (named := len(np.unique(person))) < len(person) else None,
+        "n_annotators": items.annotators or None,
+        "resampled": resampled(items, person),
     }
 
 

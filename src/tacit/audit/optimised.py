@@ -114,7 +114,7 @@ def _scores(study: Study) -> tuple[Array, Array, Array] | str:
         every = mean[None] if members is None else members
         return every.reshape(-1, *shape).astype(np.float64), gold, lengths
     pairs = study.pairs
-    if pairs.against == "gold" and study.items.promptless and len(pairs.target_item) >= 50:
+    if pairs.against == "gold" and study.items.one_prompt and len(pairs.target_item) >= 50:
         item = pairs.target_item
         every = study.scores[None] if study.members is None else study.members
         return every[:, item], pairs.target, study.lengths[item]

@@ -130,10 +130,10 @@ def _calibration(first: Study, second: Study) -> Difference:
 
 
 def _spearman(first: Study, second: Study) -> Difference | None:
-    """Rank correlations with what people said of each item: means over prompts, or over all items without prompts."""
+    """Rank correlations with what people said of items: means over prompts, or, with one or none, over all items."""
     pairs, items = first.pairs, first.items
     item, group = pairs.target_item, pairs.target_group
-    if items.promptless and len(np.unique(group)) == 1:
+    if items.one_prompt and len(np.unique(group)) == 1:
         clusters = Clusters.of(item)
         rhos = [ranking.spearman(study.scores[item], pairs.target) for study in (first, second)]
         drawn = [
@@ -152,7 +152,7 @@ def _spearman(first: Study, second: Study) -> Difference | None:
         return None
     order_of = np.argsort(group, kind="stable")
     first_of = order_of[np.searchsorted(group[order_of], groups)]
-    clusters = Clusters.of(first.prompt_of[item[first_of]])
+    clusters = Clusters.of(groups if items.one_prompt else first.prompt_of[item[first_of]])
     gap, draws = clusters.means((ours - theirs)[:, None], np.ones(len(ours)), first.resamples, first.rng(_STREAM + 2))
     return _difference("spearman", float(ours.mean()), float(theirs.mean()), float(gap[0]), draws[:, 0], clusters)
 

@@ -103,7 +103,7 @@ def _prompt_clusters(study: Study) -> Iterator[tuple[str, Array]]:
     from sklearn.cluster import MiniBatchKMeans
 
     count = len(np.unique(study.prompt_of))
-    if study.features is None or study.items.promptless or count < 10 * _CLUSTERS:
+    if study.features is None or study.items.one_prompt or count < 10 * _CLUSTERS:
         return
     order = np.argsort(study.prompt_of, kind="stable")
     size = np.bincount(study.prompt_of)

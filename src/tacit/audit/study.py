@@ -153,14 +153,15 @@ class Study:
 
     @cached_property
     def blocks(self) -> Index:
-        """(n,) what a comparison belongs to when folds are made: its prompt, or without prompts its lesser item."""
-        if self.items.promptless:
+        """(n,) what a comparison belongs to when folds are made: its prompt, or where there is one prompt or none its
+        lesser item."""
+        if self.items.one_prompt:
             return np.minimum(self.pairs.a, self.pairs.b)
         return self.prompt_of[self.pairs.a]
 
     @cached_property
     def clusters(self) -> Clusters:
-        """What the bootstrap resamples: prompts (or items), and people where they are named."""
+        """What the bootstrap resamples: prompts (items, where there is one or none), and people where any is named."""
         return pair_clusters(self.pairs, self.prompt_of)
 
     @cached_property

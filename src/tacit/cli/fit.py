@@ -122,14 +122,21 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
 
 
 def _sides(data: str, options: FitOptions) -> tuple[Evidence, Evidence | None]:
-    """What to fit on and what to report on."""
+    """What to fit on and what to report on; says where a split by prompt is none."""
     from tacit.evidence import split
+    from tacit.evidence.split import effective_by
 
     train = options.read(data)
     if options.test_data is not None:
         return train, options.read(options.test_data)
     if options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
-        return split(train, by=options.by, test=options.test, seed=options.seed)
+        by = effective_by(train, options.by)
+        if by != options.by:
+            print(
+                f"tacit: {data}: all rows have the same prompt, or none. Split by {by}: no answer is on both sides",
+                file=sys.stderr,
+            )
+        return split(train, by=by, test=options.test, seed=options.seed)
     return train, None
 
 

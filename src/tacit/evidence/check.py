@@ -320,8 +320,9 @@ def _leakage(table: dict[str, Ints], against: Evidence, statistics: dict[str, An
         columns.add(chunk.rows, chunk.records)
         broken.extend(fault.row or 0 for fault in chunk.faults)
     other = columns.table()
-    promptless = bool(np.all(table["prompt"] == EMPTY_PROMPT) and np.all(table["prompt_2"] == EMPTY_PROMPT))
-    names = ("first", "second") if promptless else ("prompt", "prompt_2")
+    everywhere = np.concatenate([side[name] for side in (table, other) for name in ("prompt", "prompt_2")])
+    one_prompt = distinct(everywhere) <= 1  # or none: answers are then what must not be shared
+    names = ("first", "second") if one_prompt else ("prompt", "prompt_2")
     theirs = np.unique(np.concatenate([other[name] for name in names]))
     theirs = theirs[(theirs != 0) & (theirs != EMPTY_PROMPT)]
     leaked = np.zeros(len(table["row"]), bool)
@@ -329,9 +330,9 @@ def _leakage(table: dict[str, Ints], against: Evidence, statistics: dict[str, An
         leaked |= np.isin(table[name], theirs)
     statistics["leaked_records"] = int(leaked.sum())
     reason = (
-        f"{int(leaked.sum())} records have {'an answer' if promptless else 'a prompt'} that {against.source} has too"
+        f"{int(leaked.sum())} records have {'an answer' if one_prompt else 'a prompt'} that {against.source} has too"
     )
-    mend = f"Split both again together, by {'item' if promptless else 'prompt'}"
+    mend = f"Split both again together, by {'item' if one_prompt else 'prompt'}"
     unread = f"{len(broken)} rows of {against.source} are no records and were not compared"
     findings = [
         _finding("error", "leakage", reason, mend, table["row"][leaked], limit),

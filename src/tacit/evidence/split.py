@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tacit.conversation import completion_text, prompt_text
 from tacit.errors import EvidenceError
 from tacit.evidence.dataset import Evidence
-from tacit.evidence.records import Record
+from tacit.evidence.records import Record, Steps
 
 By = Literal["prompt", "annotator", "group", "item"]
 _FEW = 1000
@@ -28,8 +28,9 @@ _FEW = 1000
 def split(evidence: Evidence, *, by: By = "prompt", test: float = 0.2, seed: int = 0) -> tuple[Evidence, Evidence]:
     """Split evidence into (train, test) so that no key is on both sides.
 
-    `by` is what must not leak: "prompt" (as rendered text; comparisons whose prompts are all empty are split by item),
-    "annotator", "group", or "item" (completion texts). A record with several keys, as a comparison has two items and a
+    `by` is what must not leak: "prompt" (as rendered text), "annotator", "group", or "item" (completion texts, of steps
+    the whole solution). Where all records have the same prompt, or none, a split by prompt is one by item
+    (`effective_by`). A record with several keys, as a comparison has two items and a
     cross-prompt comparison two prompts, goes where all of them are; records across both sides are left out and counted
     in `dropped` of both results. `test` is the share of keys, not of records: by item about test² of the comparisons of
     random pairs are on the test side and (1 - test)² on the train side.
@@ -41,9 +42,8 @@ def split(evidence: Evidence, *, by: By = "prompt", test: float = 0.2, seed: int
         raise ValueError(f"by must be prompt, annotator, group or item (found {by!r})")
     if not 0 < test < 1:
         raise ValueError(f"test must lie between 0 and 1 (found {test})")
-    keys_E, record_E, n, empty = _hashed(evidence, by, seed)
-    if by == "prompt" and evidence.kind == "comparison" and empty:
-        return split(evidence, by="item", test=test, seed=seed)
+    by = effective_by(evidence, by)
+    keys_E, record_E, n = _hashed(evidence, by, seed)
     tested_E = _on_test_side(keys_E, test, evidence, by)
     tested = np.bincount(record_E[tested_E], minlength=n)
     total = np.bincount(record_E, minlength=n)
@@ -54,10 +54,26 @@ def split(evidence: Evidence, *, by: By = "prompt", test: float = 0.2, seed: int
             raise EvidenceError(
                 f"the {side} side of a split by {by} is empty ({len(np.unique(keys_E))} distinct keys, {n} records,"
                 f" {dropped} across both sides)",
-                mend=f"{_FINER[by]}, or choose another share",
+                mend=f"{_FINER[by]}, choose another share, or hold nothing out (--test 0)",
                 source=evidence.source,
             )
     return evidence.select(in_train, dropped=dropped), evidence.select(in_test, dropped=dropped)
+
+
+def effective_by(evidence: Evidence, by: By = "prompt") -> By:
+    """What a split by `by` goes by: "item" in place of "prompt" where all records have the same prompt, or none.
+
+    Problems, which hold no answers, keep "prompt". Looks no further than the first record with another prompt.
+    """
+    if by != "prompt" or evidence.kind == "problem":
+        return by
+    seen: set[str] = set()
+    for chunk in evidence.sound():
+        for record in chunk.records:
+            seen.update(_prompts(record))
+            if len(seen) > 1:
+                return by
+    return "item" if seen else by
 
 
 _FINER: dict[str, str] = {
@@ -74,7 +90,7 @@ def _on_test_side(keys_E: npt.NDArray[np.uint64], test: float, evidence: Evidenc
     if len(distinct) < 2:
         raise EvidenceError(
             f"a split by {by} needs at least two of them (found {len(distinct)})",
-            mend=f"{_FINER[by]}, or hold nothing out (test 0)",
+            mend=f"{_FINER[by]}, or hold nothing out (--test 0)",
             source=evidence.source,
         )
     if len(distinct) >= _FEW:
@@ -83,12 +99,12 @@ def _on_test_side(keys_E: npt.NDArray[np.uint64], test: float, evidence: Evidenc
     return np.asarray(keys_E <= distinct[count - 1])
 
 
-def _hashed(evidence: Evidence, by: By, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], int, bool]:
-    """Hashed keys (entries,), the record of each (entries,), the number of records, whether all keys are empty."""
+def _hashed(evidence: Evidence, by: By, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], int]:
+    """Hashed keys (entries,), the record of each (entries,), and the number of records."""
     salt, keys_of = str(seed).encode(), _KEYS[by]
     parts: list[npt.NDArray[np.uint64]] = []
     owners: list[npt.NDArray[np.int64]] = []
-    n, empty = 0, True
+    n = 0
     for chunk in evidence.sound():
         hashes = bytearray()
         counts: list[int] = []
@@ -104,14 +120,13 @@ def _hashed(evidence: Evidence, by: By, seed: int) -> tuple[npt.NDArray[np.uint6
                 )
             counts.append(len(keys))
             for key in keys:
-                empty = empty and not key
                 hashes += blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
         parts.append(np.frombuffer(bytes(hashes), dtype="<u8").astype(np.uint64))
         owners.append(np.repeat(np.arange(n, n + len(chunk.records)), counts))
         n += len(chunk.records)
     if not n:
         raise EvidenceError("there are no records to split", mend="Give at least two", source=evidence.source)
-    return np.concatenate(parts), np.concatenate(owners), n, empty
+    return np.concatenate(parts), np.concatenate(owners), n
 
 
 def _prompts(record: Record) -> list[str]:
@@ -121,6 +136,8 @@ def _prompts(record: Record) -> list[str]:
 
 
 def _items(record: Record) -> list[str]:
+    if isinstance(record, Steps):
+        return ["\n".join(record.completions)]
     texts = [getattr(record, name, None) for name in ("chosen", "rejected", "completion")]
     listed = getattr(record, "completions", [])
     return [completion_text(text) for text in (*texts, *listed) if text is not None]

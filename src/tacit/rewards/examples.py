@@ -40,10 +40,16 @@ class Examples:
     """(n,) float32."""
     blocks: np.ndarray
     """(n, 2) int64: what must not lie on both sides of a split: the prompt twice, or, for comparisons across prompts or
-    without prompts, the two prompts or the two responses."""
+    without prompts, the two prompts or the two responses. Where all rows have the same prompt or none, the responses:
+    of a ranking the best two."""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def one_prompt(self) -> bool:
+        """Whether all responses have the same prompt, or none: `blocks` are then the responses."""
+        return len({prompt for prompt, _ in self.texts}) == 1
 
     def take(self, keep: np.ndarray) -> Examples:
         """The chosen examples (indices or mask); `texts` stay whole, so that features need no second look-up."""
@@ -65,18 +71,14 @@ def collect(
     learnt: no examples, one class only, all ratings equal, only ties.
     """
     index: dict[tuple[str, str], int] = {}
-    prompts: dict[str, int] = {}
     rows: list[list[int]] = []
     ranks: list[list[int]] = []
     columns: list[tuple[float, bool, float, float]] = []
-    blocks: list[tuple[int, int]] = []
+    asked: list[tuple[str, str]] = []
     kind: type[Record] | None = None
 
     def row(prompt: Prompt, completion: Completion) -> int:
         return index.setdefault(texts(prompt, completion), len(index))
-
-    def block(text: str) -> int:
-        return prompts.setdefault(text, len(prompts))
 
     for number, record in enumerate(evidence, 1):
         if kind is None:
@@ -92,9 +94,7 @@ def collect(
             case Comparison():
                 other = record.prompt if record.rejected_prompt is None else record.rejected_prompt
                 pair = [row(record.prompt, record.chosen), row(other, record.rejected)]
-                sides = [texts(record.prompt, record.chosen), texts(other, record.rejected)]
-                # Without a prompt the response itself must not leak, so it is the block.
-                blocks.append((block(sides[0][0] or "\0" + sides[0][1]), block(sides[1][0] or "\0" + sides[1][1])))
+                asked.append((texts(record.prompt, "")[0], texts(other, "")[0]))
                 rows.append(pair)
                 columns.append((0.0, record.tie, record.margin or 0.0, record.weight))
             case Outcome():
@@ -127,9 +127,7 @@ def collect(
                     source=source,
                 )
         if not isinstance(record, Comparison):
-            text = next(iter(texts(record.prompt, "")))
-            code = block(text or "\0" + str(rows[-1][0]))
-            blocks.append((code, code))
+            asked.append((texts(record.prompt, "")[0],) * 2)
     if kind is None:
         raise EvidenceError("no evidence", mend="Give at least one row.", source=source)
     widest = max(map(len, rows))
@@ -143,11 +141,25 @@ def collect(
         tie=values[:, 1].astype(bool),
         margin=values[:, 2].astype(np.float32),
         weight=values[:, 3].astype(np.float32),
-        blocks=np.array(blocks, dtype=np.int64),
+        blocks=_blocks(asked, rows, list(index)),
     )
     if attributes is None:
         _learnable(examples, source)
     return examples
+
+
+def _blocks(asked: list[tuple[str, str]], rows: list[list[int]], responses: list[tuple[str, str]]) -> np.ndarray:
+    """Numbers (n, 2) of what must not leak, from the prompts of each example's sides and its responses."""
+    if len({prompt for sides in asked for prompt in sides}) == 1:
+        return np.array([(row[0], row[min(1, len(row) - 1)]) for row in rows], dtype=np.int64)
+    numbers: dict[str, int] = {}
+
+    def block(prompt: str, row: int) -> int:
+        # Without a prompt the response itself must not leak, so it is the block.
+        return numbers.setdefault(prompt or "\0" + responses[row][1], len(numbers))
+
+    pairs = zip(asked, rows, strict=True)
+    return np.array([(block(a, row[0]), block(b, row[min(1, len(row) - 1)])) for (a, b), row in pairs], dtype=np.int64)
 
 
 def held_out(blocks: np.ndarray, folds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -178,6 +178,7 @@ def fit(
         "n_train": int(said.sum()),
         "n_augmented": len(made),
         "n_responses": len(examples.texts),
+        "folds_by": "item" if examples.one_prompt else "prompt",
         **fitted.report,
         "seconds": time.perf_counter() - start,
     }
@@ -192,10 +193,11 @@ def _require_prompts(examples: Examples, options: FitOptions, source: str) -> No
     """Raise where too few prompts are left to choose the ridge, and to stop an mlp, on some that are held out."""
     found, needed = len(np.unique(examples.blocks)), 1 + (options.l2 is None) + (options.head == "mlp")
     if found < needed:
-        ways = ["give rows of more prompts", *(["set --l2"] if options.l2 is None else [])]
+        unit = "answer" if examples.one_prompt else "prompt"
+        ways = [f"give rows of more {unit}s", *(["set --l2"] if options.l2 is None else [])]
         ways += ["fit with --head linear"] if options.head == "mlp" else []
         raise EvidenceError(
-            f"{found} prompt{'s' * (found != 1)} to fit on, and {needed} are needed to hold some out",
+            f"{found} {unit}{'s' * (found != 1)} to fit on, and {needed} are needed to hold some out",
             mend=", or ".join(ways).capitalize(),
             source=source,
         )

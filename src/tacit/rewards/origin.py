@@ -99,8 +99,11 @@ class Origin:
         used = np.unique(examples.rows[examples.rows >= 0])
         if not len(used):
             return None
-        # A response without a prompt is a prompt of its own.
-        names = [examples.texts[i][0] or "\0" + examples.texts[i][1] for i in used.tolist()]
+        # A response without a prompt, or with that of all others, is a prompt of its own.
+        same = examples.one_prompt
+        names = [
+            "\0" + said if same or not asked else asked for asked, said in (examples.texts[i] for i in used.tolist())
+        ]
         order = dict.fromkeys(names)
         number = dict(zip(order, range(len(order)), strict=True))
         return cls.of(np.asarray(features)[used], np.array([number[name] for name in names]), seed=seed)

@@ -150,16 +150,16 @@ def fit_perceptron(
 def validation_split(examples: Examples, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the examples to fit and of those to stop by, which share no block; about `share` are the latter.
 
-    Raises `TacitError` where either would be empty.
+    Raises `EvidenceError` where either would be empty.
     """
-    blocks = int(examples.blocks.max()) + 1
-    if blocks < 2:
-        raise EvidenceError("only one prompt: nothing can be held out", mend="Give rows of two prompts or more")
-    folds = max(2, min(blocks, round(1 / share)))
+    folds = max(2, min(int(examples.blocks.max()) + 1, round(1 / share)))
     fold, train_masks = held_out(examples.blocks, folds, rng)
     train, held = np.flatnonzero(train_masks[0]), np.flatnonzero(fold == 0)
     if len(train) == 0 or len(held) == 0:
-        raise TacitError(f"{len(examples)} examples cannot be split into fitting and validation. Give more prompts")
+        raise EvidenceError(
+            f"{len(examples)} examples cannot be split into fitting and validation, as they share prompts or answers",
+            mend="Give rows of two prompts or more",
+        )
     return train, held
 
 

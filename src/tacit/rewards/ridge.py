@@ -73,15 +73,16 @@ class Folds:
 
     @classmethod
     def of(cls, blocks: np.ndarray, rng: np.random.Generator, most: int = 5) -> Folds:
-        """Up to `most` folds of examples with these blocks (n, 2); raises `EvidenceError` for a single block."""
+        """Up to `most` folds of examples with these blocks (n, 2); raises `EvidenceError` where none can be fitted."""
         _, codes = np.unique(blocks, return_inverse=True)
         codes = codes.reshape(blocks.shape)
         count = int(codes.max()) + 1
-        if count < 2:
-            raise EvidenceError(
-                "only one prompt: nothing can be held out", mend="Give rows of two prompts or more, or set --l2"
-            )
         fold, train = held_out(codes, min(most, count), rng)
+        if not train.any():  # one prompt alone, or, under one prompt, two answers alone
+            raise EvidenceError(
+                "nothing can be held out, as all rows share one prompt or their answers",
+                mend="Give rows of two prompts or more, or set --l2",
+            )
         return cls(torch.from_numpy(fold), torch.from_numpy(train.astype(np.float32)))
 
     def solve(

@@ -1,0 +1,54 @@
+"""Audits as a user types them: what evidence people have, and what the report owes them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def write_lines(path: str, rows: list[dict[str, Any]]) -> Path:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return Path(path)
+
+
+def jokes(prompt: str | None, votes: int = 600) -> list[dict[str, Any]]:
+    """Votes on sixty jokes in which people like exclamations nine times out of ten."""
+    rng = random.Random(0)
+    words = ["duck", "bar", "priest", "pun", "cow"]
+    texts = [f"joke {i} {' '.join(rng.choices(words, k=5))}{'!' if i % 2 else '.'}" for i in range(60)]
+    rows = []
+    for _ in range(votes):
+        a, b = sorted(rng.sample(range(60), 2), key=lambda i: i % 2, reverse=rng.random() < 0.9)
+        rows.append({"prompt": prompt, "chosen": texts[a], "rejected": texts[b]})
+    return rows if prompt is not None else [{k: v for k, v in row.items() if k != "prompt"} for row in rows]
+
+
+@pytest.mark.parametrize("prompt", ["Tell me a joke", "", None])
+def test_votes_under_one_prompt_are_split_by_answer_and_say_so(tacit: Any, prompt: str | None) -> None:
+    data = write_lines("votes.jsonl", jokes(prompt))
+    done = tacit("fit", data, "--out", "r", "--encoder", "hashed", "--json", "--resamples", 50)
+    assert done.code == 0, done.err
+    assert "same prompt, or none. Split by item" in done.err
+    assert done.json["n_train"] + done.json["n_test"] + done.json["n_dropped"] == 600
+    assert done.json["resampled"] == "item"
+    assert done.json["accuracy"] > 0.7
+    audited = tacit("audit", "r", data, "--out", "report.html", "--resamples", 50)
+    assert audited.code == 0, audited.err
+
+
+def test_four_candidates_of_a_prompt_are_enough_for_a_report(tacit: Any) -> None:
+    data = write_lines("votes.jsonl", jokes("Tell me a joke", 300))
+    assert tacit("fit", data, "--out", "r", "--encoder", "hashed", "--test", 0).code == 0
+    rows = [
+        {"prompt": f"p{i}", "completions": [f"{i} a.", f"{i} b!", f"{i} c.", f"{i} d!"], "gold": [0, 1, 0, 1]}
+        for i in range(20)
+    ]
+    candidates = write_lines("candidates.jsonl", rows)
+    done = tacit("audit", "r", data, "--candidates", candidates, "--resamples", 50, "--json")
+    assert done.code == 0, done.err
+    curve = done.json["audit"]["sections"]["optimised"]["curves"]["none"]
+    assert curve["n"] == [1, 2, 3, 4]
