@@ -19,7 +19,8 @@ class Layout:
 
     `requires` are columns that every row has, `uses` further ones that are read where they are there; every other
     column is kept beside the record and named as unused. `fits` looks at the first row. `records` maps a row to records
-    (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already.
+    (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already. Batches of
+    rows that are all `native` are records as they stand and are not mapped.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Layout:
     fits: Callable[[Row], bool]
     records: Callable[[Row], Rows] | None
     uses: frozenset[str] = frozenset()
+    native: Callable[[Row], bool] | None = None
 
 
 def layout(

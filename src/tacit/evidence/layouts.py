@@ -1,73 +1,574 @@
-"""The layouts of preference data in the wild, recognised by their columns.
+"""How rows of a source become records: exports of tools first, then by what columns are called and what they hold.
 
-A layout says which columns a row must have, and which function of `mappings` turns a row into records; layouts whose
-rows are records already have none.
+The general layouts are tried from what judges to what does not: two answers and a verdict, chosen and rejected, several
+answers, one answer with a judgement; last of all, and only where no column judges, good examples and problems.
 """
 
 from __future__ import annotations
 
-from tacit.evidence import mappings as m
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tacit.conversation import parse_transcript, split_shared_prompt
+from tacit.errors import EvidenceError
+from tacit.evidence import prompts
 from tacit.evidence.exports import export_layouts
-from tacit.evidence.layout import Layout, Row, is_messages
-from tacit.evidence.layout import layout as _layout
-from tacit.evidence.mappings import ALIASES
-from tacit.evidence.records import Kind
+from tacit.evidence.judgements import (
+    CONTEXT,
+    INVERTED,
+    LABELS,
+    SCORES,
+    VERDICTS,
+    Meaning,
+    Scale,
+    canonical,
+    judges,
+    scale_of,
+)
+from tacit.evidence.layout import Layout, LayoutError, Row, Rows, is_messages, pair_of, without
+from tacit.evidence.records import KINDS, Kind
+from tacit.evidence.survey import Values, number_of, token
+from tacit.evidence.verdicts import VerdictCode, code_of, sides_of
+
+CHOSEN = ("chosen", "winner", "chosen_response", "preferred", "better", "preferred_response", "accepted")
+REJECTED = ("rejected", "loser", "rejected_response", "dispreferred", "worse", "dispreferred_response")
+COMPLETION = ("completion", "response", "output", "reply", "solution", "generation", "generated_text", "model_output")
+COMPLETION += ("model_response", "llm_output", "llm_response", "bot_response", "assistant", "prediction", "generated")
+COMPLETIONS = ("completions", "responses", "generations", "outputs", "candidates", "answers")
+ANNOTATOR = ("annotator", "worker", "worker_id", "annotator_id", "rater", "rater_id", "labeler", "labeller")
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    "annotator": ANNOTATOR,
+    "tie": ("tie",),
+    "margin": ("margin",),
+    "weight": ("weight",),
+    "group": ("group",),
+    "rejected_prompt": ("rejected_prompt",),
+    "chosen_first": ("chosen_first",),
+    "template": ("template",),
+    "checker": ("checker",),
+    "ranks": ("ranks", "rank"),
+    "labels": ("labels",),
+    "continuations": ("continuations",),
+}
+"""Names of further columns of records; those of `Record` models themselves come first."""
 
 
-def detect(row: Row, kind: Kind | None = None) -> tuple[Layout, dict[str, str]] | None:
-    """The first layout that a row fits, and the columns to rename (theirs to ours); None where nothing fits.
+@dataclass(frozen=True)
+class Request:
+    """What is known beside the rows when they are recognised: the kind asked for, the meanings that flags give.
 
-    Layouts with their own column names go first, then TRL's names, then TRL's names under common aliases
-    (`instruction` for `prompt`, `winner` and `loser` for `chosen` and `rejected`, ...). `kind` keeps to one kind.
+    `survey` maps names of columns (and a test that drops one) to all of their values in the source.
     """
-    aliased = _by_alias(row)
-    for (renamed, renames), layouts in (
-        ((row, {}), export_layouts()),
-        ((row, {}), LAYOUTS),
-        (aliased, LAYOUTS),
-        (aliased, PROMPTLESS),
-    ):
-        for layout in layouts:
-            if kind in (None, layout.kind) and layout.requires <= renamed.keys() and layout.fits(renamed):
-                return layout, renames
+
+    source: str
+    survey: Callable[[Iterable[str], Callable[[Values], bool]], Mapping[str, Values]]
+    kind: Kind | None = None
+    labels: Mapping[str, Meaning] = field(default_factory=dict)
+    verdict: Mapping[str, float | None] = field(default_factory=dict)
+    ignored: Collection[str] = ()
+    named: Collection[str] = ()
+    """Our names that --columns gives."""
+    has_items: bool = False
+    """Whether texts are looked up by their ids (--items)."""
+
+
+def recognise(row: Row, peek: Sequence[Row], request: Request) -> Layout | None:
+    """The layout of rows like this one; None where none fits. Raises `EvidenceError` for what judges and is not read.
+
+    `peek` are the first rows of the source: whether answers repeat their prompt is seen from all of them.
+    """
+    seen = without(row, *request.ignored)
+    for entry in export_layouts():
+        if request.kind in (None, entry.kind) and entry.requires <= seen.keys() and entry.fits(seen):
+            return entry
+    return _General(seen, [without(other, *request.ignored) for other in peek], request).layout()
+
+
+class _General:
+    """The general layouts of one source, by its columns under their plain names."""
+
+    def __init__(self, row: Row, peek: Sequence[Row], request: Request) -> None:
+        self.row, self.peek, self.request, self.kind = row, peek, request, request.kind
+        self.plain = {canonical(name): name for name in reversed(list(row))}
+        self.prompt = prompts.prompt_columns(list(row))
+        self.beside = {ours: theirs for ours, names in BESIDE.items() if (theirs := self.column(*names))}
+
+    def column(self, *names: str) -> str | None:
+        """The first of these columns that the rows have."""
+        return next((self.plain[name] for name in names if name in self.plain), None)
+
+    def layout(self) -> Layout | None:
+        for build in (self.two_sided, self.comparison, self.several, self.single, self.problem):
+            if (layout := build()) is not None:
+                return layout
+        return None
+
+    def asked(self, *kinds: Kind) -> bool:
+        return self.kind is None or self.kind in kinds
+
+    def made(
+        self, name: str, kind: Kind, columns: Iterable[str | None], records: Callable[[Row], Rows],
+        native: Callable[[Row], bool] | None = None, prompt: Mapping[str, str] | None = None,
+    ) -> Layout:  # fmt: skip
+        """A layout whose records have the prompt, and the columns beside it, under our names."""
+        prompt = self.prompt if prompt is None else prompt
+        asked = next((theirs for ours, theirs in prompt.items() if ours in prompts.MAIN), None)
+        needed = frozenset(column for column in (*columns, asked) if column)
+        beside = {ours: theirs for ours, theirs in self.beside.items() if ours in KINDS[kind].model_fields}
+        beside = {ours: theirs for ours, theirs in beside.items() if theirs not in needed | set(prompt.values())}
+        moved = {theirs: ours for ours, theirs in beside.items() if ours != theirs}
+        same = not moved and set(prompt.items()) <= {("prompt", "prompt")}
+
+        def mapped(row: Row) -> Rows:
+            taken = {**without(row, *prompt.values(), *moved), **{moved[n]: row[n] for n in moved if n in row}}
+            if prompt or "prompt" not in row:
+                taken["prompt"] = prompts.compose(row, prompt)
+            return records(taken)
+
+        uses = frozenset([*beside.values(), *prompt.values()])
+        return Layout(name, kind, needed, lambda row: True, mapped, uses, native if same else None)
+
+    # --- two answers and a verdict ---
+
+    def two_sided(self) -> Layout | None:
+        if not self.asked("comparison"):
+            return None
+        candidates = sides_of(self.row)
+        if not candidates:
+            return None
+        values = self.request.survey([sides.verdict for sides in candidates], lambda values: True)
+        filled = [sides for sides in candidates if values[sides.verdict].count]
+        explicit = [sides for sides in filled if canonical(sides.verdict) in self.request.named]
+        if not filled:
+            filled = candidates[:1]
+        if len(filled) > 1 and len(explicit) != 1:
+            names = ", ".join(f"`{sides.verdict}`" for sides in filled)
+            raise EvidenceError(
+                f"the columns {names} all say which answer is better",
+                mend=f"Leave out all but one, as --ignore {filled[-1].verdict}",
+                source=self.request.source,
+            )
+        sides = (explicit or filled)[0]
+        code = code_of(sides, values[sides.verdict], self.request.verdict, self.request.source)
+        judge = self.column("judge") if "annotator" not in self.beside else None
+        if judge:
+            self.beside["annotator"] = judge
+        prompt = {ours: theirs for ours, theirs in self.prompt.items() if theirs not in (sides.first, sides.second)}
+        records = _pair_records(code, self.repeats(sides.first, sides.second))
+        columns = (sides.first, sides.second, sides.verdict)
+        layout = self.made("two_sided", "comparison", columns, records, prompt=prompt)
+        return replace(layout, uses=layout.uses | set(sides.models or ()))
+
+    # --- chosen and rejected ---
+
+    def comparison(self) -> Layout | None:
+        chosen, rejected = self.column(*CHOSEN), self.column(*REJECTED)
+        if chosen is None or rejected is None or not self.asked("comparison"):
+            return None
+        conversation = self.column(*prompts.CONVERSATIONS)
+        strip = self.repeats(chosen, rejected)
+        self.refuse_ids((chosen, rejected))
+        native = None
+        if (chosen, rejected) == ("chosen", "rejected") and not conversation and not strip and self.prompt:
+            native = _is_plain_comparison
+
+        def records(row: Row) -> Rows:
+            kept = {**without(row, chosen, rejected), "chosen": row[chosen], "rejected": row[rejected]}
+            if conversation and not kept.get("prompt"):
+                kept = {**without(kept, conversation), "prompt": prompts.as_messages(row[conversation]) or ""}
+            return _comparison_records(kept, strip)
+
+        name = self.comparison_name(chosen, rejected)
+        layout = self.made(name, "comparison", (chosen, rejected), records, native)
+        return replace(layout, uses=layout.uses | {conversation} if conversation else layout.uses)
+
+    def comparison_name(self, chosen: str, rejected: str) -> str:
+        sides = (prompts.as_messages(self.row[chosen]), prompts.as_messages(self.row[rejected]))
+        if self.prompt:
+            whole = all(side and side[0].get("role") != "assistant" for side in sides)
+            return "repeated_prompt" if whole or self.repeats(chosen, rejected) else "preference"
+        if all(sides) or all(_is_transcript(self.row[side]) for side in (chosen, rejected)):
+            return "implicit_prompt"
+        return "preference" if self.column(*prompts.CONVERSATIONS) else "promptless"
+
+    def repeats(self, *columns: str) -> bool:
+        """Whether the texts in these columns begin with their prompt in all of the first rows."""
+        rows = [row for row in self.peek if all(isinstance(row.get(column), str) for column in columns)]
+        asked = [prompts.compose(row, self.prompt) for row in rows] if self.prompt else []
+        return bool(asked) and all(
+            prompts.begins_with(row[column], prompt) for row, prompt in zip(rows, asked, strict=True) for column in columns
+        )
+
+    def refuse_ids(self, columns: tuple[str, str]) -> None:
+        """Raise where both answers are whole numbers under no prompt (or one): ids of texts that stand elsewhere."""
+        cells = [str(row.get(column, "")) for row in self.peek for column in columns]
+        asked = {str(prompts.compose(row, self.prompt)) for row in self.peek} if self.prompt else {""}
+        if self.request.has_items or len(asked) > 1 or not all(cell.isdigit() for cell in cells):
+            return
+        raise EvidenceError(
+            "the answers are numbers, which look like ids of texts",
+            mend="Give the texts with --items FILE (columns `id` and `text`; --item-columns names others); if the"
+            " numbers are the answers, give each row its prompt",
+            source=self.request.source,
+            column=columns[0],
+            value=cells[0],
+        )
+
+    # --- several answers ---
+
+    def several(self) -> Layout | None:
+        completions = self.column(*COMPLETIONS)
+        if completions is None or not isinstance(self.row[completions], list | type(None)):
+            return None
+        native = completions == "completions"
+
+        def layout(name: str, kind: Kind, column: str, records: Callable[[Row], Rows], *, plain: bool) -> Layout:
+            def under_our_name(row: Row) -> Rows:
+                return records({**without(row, completions), "completions": row[completions]})
+
+            fast = _has_text_prompt if plain and native else None
+            return self.made(name, kind, (completions, column), under_our_name, fast)
+
+        if "continuations" in self.beside and self.asked("steps"):
+            return layout("continuations", "steps", self.beside["continuations"], _continuations, plain=False)
+        if "labels" in self.beside and self.asked("steps", "outcome"):
+            if self.kind == "outcome":
+                return layout("answers", "outcome", self.beside["labels"], _answers("labels", "label"), plain=False)
+            return layout("steps", "steps", self.beside["labels"], lambda row: [dict(row)], plain=True)
+        if "ranks" in self.beside and self.asked("ranking"):
+            return layout("ranking", "ranking", self.beside["ranks"], lambda row: [dict(row)], plain=True)
+        scores = next((name for word, name in self.plain.items() if word in SCORES and _is_list(self.row[name])), None)
+        if scores is not None and self.asked("rating", "ranking"):
+            if self.kind == "ranking":
+                return layout("answers", "ranking", scores, _ranked(scores), plain=False)
+            return layout("answers", "rating", scores, _answers(scores, "score"), plain=False)
+        return None
+
+    # --- one answer ---
+
+    def single(self) -> Layout | None:
+        completion, conversation = self.column(*COMPLETION), None
+        if completion is None:
+            conversation = self.column(*prompts.CONVERSATIONS)
+            if conversation is not None and prompts.as_messages(self.row[conversation]) is None:
+                conversation = None
+        columns = (completion, conversation)
+        judged = self.judged(columns) if completion or conversation else self.judged(("answer",))
+        if judged is not None and completion is None and conversation is None:
+            completion = self.column("answer")
+        if completion is None and conversation is None:
+            return None
+        if not self.prompt and conversation is None:
+            return None
+        strip = completion is not None and self.repeats(completion)
+        answer = _one_answer(completion, conversation, strip)
+        needed = (completion, conversation)
+        plain = completion == "completion" and not strip
+        if judged is None:
+            if not self.asked("demonstration"):
+                return None
+            self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
+            name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
+            fast = _is_plain_answer if plain else None
+            return self.made(name, "demonstration", needed, lambda row: [answer(row)], fast)
+        if not self.asked(judged.kind):
+            if self.kind == "demonstration":
+                raise EvidenceError(
+                    f"`{judged.columns[0]}` judges these answers, and good examples have no judgement",
+                    mend=f"Keep the rows that are good and leave the column out with --ignore {judged.columns[0]}",
+                    source=self.request.source,
+                    column=judged.columns[0],
+                )
+            return None
+        native = judged.native(self.peek) if plain else None
+        ours = "label" if judged.kind == "outcome" else "score"
+        read = judged.read
+
+        def records(row: Row) -> Rows:
+            meaning = read(row)
+            return [] if meaning is None else [{**without(answer(row), *judged.columns), ours: meaning}]
+
+        fast = None if native is None else lambda row: _is_plain_answer(row) and native(row)
+        return self.made(judged.kind, judged.kind, (*needed, *judged.columns), records, fast)
+
+    def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
+        """What judges the one answer of a row; None where nothing does."""
+        request, source = self.request, self.request.source
+        aside = {*completions, *self.prompt.values()}
+        columns = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
+        known = [name for name in columns if canonical(name) in LABELS | SCORES | INVERTED | set(VERDICTS)]
+        known = [name for name in known if not _is_list(self.row[name])]
+        if not known:
+            return None
+        explicit = next((name for name in ("label", "score") if name in known), None)
+        if explicit == "score" and any(isinstance(row.get("score"), Mapping) for row in self.peek):
+            return _Judged("rating", ("score",), lambda row: row["score"])
+        if explicit and (native := _native_values(explicit, self.peek)) and not request.labels:
+            kind: Kind = "outcome" if explicit == "label" else "rating"
+            if self.kind in (None, kind):
+                scale = Scale(explicit, "outcome" if explicit == "label" else "rating", native, {})
+                return _Judged(kind, (explicit,), lambda row: scale.value(row[explicit]))
+        names = [explicit] if explicit else known
+        values = {name: found for name, found in request.survey(names, lambda values: True).items() if found.count}
+        for name in values:
+            plain = canonical(name)
+            if plain in INVERTED or (plain in VERDICTS and plain not in LABELS | SCORES):
+                raise self.refused(name, values[name])
+        asked = self.kind if self.kind in ("outcome", "rating") else None
+        scales = [scale_of(name, values[name], request.labels, source, asked) for name in values]
+        if not scales:
+            return None
+        kinds = {scale.kind for scale in scales if scale is not None}
+        if len(scales) == 1 and scales[0] is not None:
+            scale = scales[0]
+            return _Judged(scale.kind, (scale.column,), lambda row: scale.value(row.get(scale.column)))
+        if kinds == {"rating"} and None not in scales:
+            read = [scale for scale in scales if scale is not None]
+            return _Judged("rating", tuple(scale.column for scale in read), lambda row: _attributes(row, read))
+        names = ", ".join(f"`{name}`" for name in values)
+        raise EvidenceError(
+            f"the columns {names} all judge the answer",
+            mend=f"Give the one to learn from as --columns label={next(iter(values))}, or leave the others out, as"
+            f" --ignore {list(values)[-1]}",
+            source=source,
+        )
+
+    def refused(self, column: str, values: Values) -> EvidenceError:
+        word = next(iter(values.rows))
+        return EvidenceError(
+            "a column that judges, and not by a name whose values are known",
+            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number), or"
+            f" leave it out with --ignore {column}",
+            source=self.request.source,
+            row=values.rows[word],
+            column=column,
+            value=word,
+        )
+
+    def refuse_judging(self, columns: Iterable[str | None], kind: Kind) -> None:
+        """Raise for a column of any name all of whose values could be judgements, of which there are two or more."""
+        aside = {*columns, *self.beside.values(), *KINDS[kind].model_fields}
+        names = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
+        values = self.request.survey(names, judges)
+        for name, found in values.items():
+            if len(found.rows) > 1:
+                raise self.refused(name, found)
+
+    # --- problems ---
+
+    def problem(self) -> Layout | None:
+        answer = self.column("answer", "reference", "ground_truth", "target")
+        if answer is None or not self.prompt or not self.asked("problem"):
+            return None
+        self.refuse_judging([answer, *self.prompt.values()], "problem")
+
+        def records(row: Row) -> Rows:
+            return [{**without(row, answer), "answer": _scalar(row[answer])}]
+
+        fast = (lambda row: type(row.get("answer")) is str and _has_text_prompt(row)) if answer == "answer" else None
+        return self.made("problem", "problem", (answer,), records, fast)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What judges one answer: the kind of evidence it gives, the columns, and what a row says."""
+
+    kind: Kind
+    columns: tuple[str, ...]
+    read: Callable[[Row], Any]
+
+    def native(self, peek: Sequence[Row]) -> Callable[[Row], bool] | None:
+        """A test for rows whose judgement is a record's own as it stands."""
+        if self.columns == ("label",) and self.kind == "outcome":
+            return lambda row: type(row.get("label")) is bool
+        if self.columns == ("score",) and self.kind == "rating":
+            return lambda row: type(row.get("score")) in (float, int, dict)
+        return None
+
+
+def _native_values(column: str, peek: Sequence[Row]) -> Callable[[str], Meaning] | None:
+    """How to read `label` or `score` where the first rows hold true and false, or numbers, as records do."""
+    cells = [row.get(column) for row in peek if row.get(column) is not None]
+    if column == "label" and cells and all(type(cell) is bool for cell in cells):
+        return lambda word: {"true": True, "false": False}.get(word)
+    if column == "score" and cells and all(type(cell) in (float, int) for cell in cells):
+        return number_of
     return None
 
 
-def _by_alias(row: Row) -> tuple[Row, dict[str, str]]:
-    renames: dict[str, str] = {}
-    for ours, aliases in ALIASES.items():
-        theirs = next((alias for alias in aliases if alias in row and alias not in renames), None)
-        if ours not in row and theirs is not None:
-            renames[theirs] = ours
-    return {renames.get(name, name): value for name, value in row.items()}, renames
+def _pair_records(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:
+    first, second = code.sides.first, code.sides.second
+
+    def records(row: Row) -> Rows:
+        share = code.share(row)
+        if share is None:
+            return []
+        pair = pair_of(without(row, first, second), row[first], row[second], share, shown=code.sides.shown)
+        return _comparison_records(pair, strip)
+
+    return records
 
 
-LAYOUTS: tuple[Layout, ...] = (
-    _layout("two_sided", "comparison", "", m.two_sided, lambda r: m.sides_and_verdict(r) is not None),
-    _layout("axolotl", "comparison", "system input chosen rejected", m.system_and_input),
-    _layout("repeated_prompt", "comparison", "prompt chosen rejected", m.implicit_prompt, m.repeats_prompt),
-    _layout("preference", "comparison", "prompt chosen rejected"),
-    _layout("steps", "steps", "prompt completions labels"),
-    _layout("continuations", "steps", "prompt completions continuations", m.continuations),
-    _layout("answers", "outcome", "prompt completions labels", m.answers),
-    _layout("ranking", "ranking", "prompt completions ranks"),
-    _layout("outcome", "outcome", "prompt completion label"),
-    _layout("rating", "rating", "prompt completion score"),
-    _layout("demonstration", "demonstration", "prompt completion"),
-    _layout("alpaca", "demonstration", "instruction output", m.alpaca),
-    _layout("messages", "demonstration", "messages", m.last_message, lambda r: is_messages(r["messages"])),
-    _layout("problem", "problem", "prompt answer"),
-)
-"""In the order in which they are tried: of several kinds with one name the first is read unless `kind` asks for one."""
+def _comparison_records(row: Row, strip: bool) -> Rows:
+    """A comparison whose sides may hold the prompt: as whole conversations, as transcripts, or as texts before answers."""
+    prompt, chosen, rejected = row.get("prompt") or "", _answer(row["chosen"]), _answer(row["rejected"])
+    lists = [isinstance(side, list) and is_messages(side) for side in (chosen, rejected)]
+    if not prompt and (all(lists) or all(_is_transcript(side) for side in (chosen, rejected))):
+        return [_implicit_prompt({**row, "chosen": chosen, "rejected": rejected})]
+    if all(lists) and all(side[0].get("role") != "assistant" for side in (chosen, rejected)):
+        before = prompts.conversation_before(chosen, prompt)
+        other = prompts.conversation_before(rejected, prompt)
+        if before is None or other is None:
+            raise LayoutError(
+                "the prompt is not in the conversations of both sides",
+                "Give answers alone, or whole conversations in which a user says the prompt",
+                "prompt",
+                value=prompt,
+            )
+        (prompt, chosen), (_, rejected) = before, other
+    elif strip:
+        chosen, rejected = prompts.without_prompt(chosen, prompt), prompts.without_prompt(rejected, prompt)
+    return [{**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}]
 
-PROMPTLESS: tuple[Layout, ...] = (
-    _layout(
-        "implicit_prompt",
-        "comparison",
-        "chosen rejected",
-        m.implicit_prompt,
-        lambda r: all(is_messages(r[side]) or m.is_transcript(r[side]) for side in ("chosen", "rejected")),
-    ),
-    _layout("promptless", "comparison", "chosen rejected"),
-)
-"""Tried last, so that a prompt under another name is found first."""
+
+def _implicit_prompt(row: Row) -> dict[str, Any]:
+    """The prompt lies inside both sides, as messages (TRL) or as a transcript (Anthropic HH).
+
+    Conversations that differ by their system message alone are a pair of two prompts.
+    """
+    parts = split_shared_prompt(row["chosen"], row["rejected"])
+    if parts is not None:
+        prompt, chosen, rejected = parts
+        return {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+    sides = [row["chosen"], row["rejected"]]
+    if all(isinstance(side, list) and len(side) > 2 and side[0].get("role") == "system" for side in sides):
+        parts = split_shared_prompt(*(side[1:] for side in sides))
+        if parts is not None:
+            prompt, chosen, rejected = parts
+            asked, other = ([side[0], *prompt] for side in sides)
+            return {**row, "prompt": asked, "rejected_prompt": other, "chosen": chosen, "rejected": rejected}
+    raise LayoutError(
+        "`chosen` and `rejected` do not begin with the same prompt",
+        "Give both the same first messages, or columns `prompt` and `rejected_prompt`",
+        "rejected",
+        value=row["rejected"],
+    )
+
+
+def _one_answer(completion: str | None, conversation: str | None, strip: bool) -> Callable[[Row], dict[str, Any]]:
+    """A function from a row to the prompt and the answer in it."""
+
+    def answer(row: Row) -> dict[str, Any]:
+        prompt = row.get("prompt") or ""
+        if conversation is not None:
+            messages = prompts.as_messages(row[conversation])
+            if messages is None:
+                raise LayoutError("not a conversation", "Give a list of {role, content}", conversation, value=row[conversation])
+            return {**without(row, conversation), **_of_conversation(messages, prompt, conversation)}
+        assert completion is not None
+        value = _answer(row[completion])
+        if isinstance(value, list) and is_messages(value) and value[0].get("role") != "assistant":
+            return {**without(row, completion), **_of_conversation(value, prompt, completion)}
+        value = prompts.without_prompt(value, prompt) if strip else value
+        return {**without(row, completion), "prompt": prompt, "completion": value}
+
+    return answer
+
+
+def _of_conversation(messages: list[dict[str, Any]], prompt: Any, column: str) -> dict[str, Any]:
+    """A whole conversation whose last message is the answer; what else the row asks must be in it, or is a system text."""
+    asked, answer = prompts.split_conversation(messages, column)
+    if isinstance(prompt, list) and all(message.get("role") == "system" for message in prompt):
+        asked = [*prompt, *asked]
+    elif prompt:
+        before = prompts.conversation_before(messages, prompt)
+        if before is None:
+            raise LayoutError(
+                f"the prompt is not in the conversation of `{column}`",
+                f"Leave one of them out, as --ignore {column}",
+                "prompt",
+                value=prompt,
+            )
+        asked, answer = before
+    return {"prompt": asked, "completion": answer}
+
+
+def _continuations(row: Row) -> Rows:
+    """Steps labelled by sampled continuations: a step is right where any continuation of it reached the answer."""
+    continued = row["continuations"]
+    if not isinstance(continued, list) or not all(isinstance(of_step, list) and of_step for of_step in continued):
+        raise LayoutError(
+            "`continuations` is not a list of lists",
+            "Give for each step whether its continuations were right, as [[true, false], [false, false]]",
+            "continuations",
+            value=continued,
+        )
+    return [{**row, "labels": [any(of_step) for of_step in continued]}]
+
+
+def _answers(column: str, ours: str) -> Callable[[Row], Rows]:
+    """Several answers of one prompt, each with a judgement: one record for each; a null one judges nothing."""
+
+    def records(row: Row) -> Rows:
+        completions, values = row["completions"], row[column]
+        if not isinstance(completions, list) or not isinstance(values, list) or len(completions) != len(values):
+            raise LayoutError(
+                f"`completions` and `{column}` do not match", "Give one value for each completion", column
+            )
+        kept = without(row, "completions", column)
+        pairs = zip(completions, values, strict=True)
+        return [{**kept, "completion": text, ours: value} for text, value in pairs if value is not None]
+
+    return records
+
+
+def _ranked(column: str) -> Callable[[Row], Rows]:
+    """Several answers of one prompt with scores as a ranking of those that have one; the highest is the best."""
+
+    def records(row: Row) -> Rows:
+        rated = [(record["completion"], record["score"]) for record in _answers(column, "score")(row)]
+        places = {score: place for place, score in enumerate(sorted({score for _, score in rated}, reverse=True), 1)}
+        ranks = [places[score] for _, score in rated]
+        kept = without(row, "completions", column)
+        return [{**kept, "completions": [text for text, _ in rated], "ranks": ranks}] if len(rated) > 1 else []
+
+    return records
+
+
+def _attributes(row: Row, scales: Sequence[Scale]) -> dict[str, Meaning] | None:
+    values = {scale.column: scale.value(row.get(scale.column)) for scale in scales}
+    return None if all(value is None for value in values.values()) else values
+
+
+def _answer(value: Any) -> Any:
+    """An answer as a text or a list of {role, content}; a number is its text."""
+    return value if isinstance(value, str) else prompts.as_messages(value) or _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float) and value == value:
+        return token(value)
+    return value
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and not (len(value) == 1 and not isinstance(value[0], list | Mapping))
+
+
+def _is_transcript(value: Any) -> bool:
+    return isinstance(value, str) and "Human:" in value and bool(parse_transcript(value))
+
+
+def _has_text_prompt(row: Row) -> bool:
+    return type(row.get("prompt")) is str
+
+
+def _is_plain_comparison(row: Row) -> bool:
+    return type(row.get("chosen")) is str and type(row.get("rejected")) is str and type(row.get("prompt")) is str
+
+
+def _is_plain_answer(row: Row) -> bool:
+    return type(row.get("completion")) is str and type(row.get("prompt")) is str

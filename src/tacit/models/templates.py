@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tacit.conversation import Completion, Message, Prompt, content_text
+from tacit.conversation import Completion, Message, Prompt, message_text
 from tacit.errors import TacitError
 
 
 def messages_of(prompt: Prompt, completion: Completion | None = None) -> list[Message]:
-    """An exchange as messages with text contents: a string is one message of the user, or of the assistant."""
+    """An exchange as messages of role and text (tool calls included): a string is one message of the user, or of the assistant."""
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     said = [] if completion is None else completion
     said = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)
-    return [{**message, "content": content_text(message.get("content"))} for message in [*asked, *said]]
+    return [{"role": message.get("role"), "content": message_text(message)} for message in [*asked, *said]]
 
 
 def rendered(wrapper: Any, messages: Sequence[Message], **options: Any) -> str:

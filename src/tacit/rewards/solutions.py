@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tacit.conversation import Completion, completion_text, content_text
+from tacit.conversation import Completion, completion_text, message_text
 from tacit.errors import TacitError
 
 Cut = Literal["newline", "paragraph", "sentence", "list"]
@@ -41,7 +41,7 @@ def cut_steps(completion: Completion, cut: Cut) -> list[str]:
     """The steps of a completion, at least one; an empty completion is one empty step."""
     check_choice("cut", cut, get_args(Cut))
     if cut == "list":
-        listed = [completion] if isinstance(completion, str) else [content_text(m.get("content")) for m in completion]
+        listed = [completion] if isinstance(completion, str) else [message_text(m) for m in completion]
         return [step.strip() for step in listed] or [""]
     steps = (step.strip() for step in _SPLIT[cut].split(completion_text(completion)))
     return [step for step in steps if step] or [""]

@@ -1,0 +1,281 @@
+"""What people say of one answer: which columns hold it, and what their values mean.
+
+Two public tables decide, columns by `LABELS` and `SCORES`, values by `GOOD`, `BAD` and the ordered forms (numbers, stars,
+`3/5`). A column is a judgement if its name stands in the one and its values in the other; a name with other values, or
+values that can be read in two ways, is refused with the flags that decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tacit.errors import EvidenceError, TacitError
+from tacit.evidence.layout import LayoutError
+from tacit.evidence.survey import Values, number_of, token
+
+LABELS = frozenset(
+    "label labels correct is_correct thumb thumbs thumbs_up thumb_up thumbsup liked like is_liked feedback user_feedback"
+    " human_feedback vote user_vote accepted is_accepted approved is_approved good is_good helpful is_helpful verdict"
+    " judgement judgment human_label human_judgement human_judgment annotation pass passed kto_tag reaction sentiment"
+    " acceptable desirable is_desirable correctness_label upvote upvoted outcome evaluation eval result_label".split()
+)
+"""Columns that say whether an answer is good: thumbs, right or wrong, words; also few whole numbers in order."""
+SCORES = frozenset(
+    "score scores rating ratings stars star star_rating reward rewards quality overall overall_score overall_rating"
+    " human_score human_rating user_rating user_score grade points mark marks satisfaction csat nps helpfulness"
+    " correctness coherence complexity verbosity harmlessness honesty truthfulness relevance fluency accuracy_rating"
+    " usefulness clarity safety factuality faithfulness conciseness instruction_following preference_score likert".split()
+)
+"""Columns that say how good an answer is: any number, higher is better."""
+INVERTED = frozenset(
+    "thumbs_down thumb_down thumbsdown dislike disliked downvote downvoted is_bad bad wrong is_wrong incorrect"
+    " is_incorrect toxic toxicity harmful is_harmful unsafe is_unsafe flagged is_flagged hallucination error is_error"
+    " rejected_by rank".split()
+)
+"""Columns that judge the other way round, or by rank: never read by themselves, always refused with the flags."""
+VERDICTS = ("winner", "preference", "preferred", "vote", "choice", "verdict", "better", "best", "which_is_better")
+VERDICTS += ("preferred_response", "preferred_answer", "better_response", "better_answer", "human_preference", "pick")
+VERDICTS += ("chosen_response", "selected", "selection", "which_one", "which_one_is_better", "favorite", "favourite")
+"""Columns that say which of two answers is better, in the order in which they are looked for."""
+CONTEXT = frozenset(
+    "id idx index row row_id uid uuid no number num nr level type category subject topic domain difficulty language lang"
+    " source split subset task dataset model model_name name turn turns round length tokens n_tokens n seed epoch step"
+    " year month day date time timestamp version weight group annotator worker template checker system margin"
+    " conversation_id user_id prompt_id question_id session_id temperature".split()
+)
+"""Columns that describe a row and judge nothing, whatever their values."""
+
+GOOD = frozenset(
+    "up 👍 yes y true t positive pos good like liked thumbs_up thumb_up thumbsup correct right accept accepted approve"
+    " approved pass passed helpful ✓ ✔ ✅ desirable upvote upvoted satisfied happy 😀 🙂 😊 +"
+    " acceptable".split()
+)
+BAD = frozenset(
+    "down 👎 no n false f negative neg bad dislike disliked thumbs_down thumb_down thumbsdown incorrect wrong reject"
+    " rejected disapprove disapproved fail failed unhelpful not_helpful ✗ ✘ ❌ undesirable downvote downvoted"
+    " dissatisfied unsatisfied unhappy 😞 🙁 😠 - unacceptable not_correct not_good".split()
+)
+_STARS = re.compile(r"(?:[★⭐]️?)+(?:☆)*|☆+")
+_OF = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:/|of|out of)\s*(\d+(?:\.\d+)?)(?:\s*(?:stars?|points?))?")
+_WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:stars?|points?|★|⭐)")
+_SKIN = re.compile("[\U0001f3fb-\U0001f3ff️]")
+
+Meaning = bool | float | None
+
+
+def canonical(name: str) -> str:
+    """A column's name without case and punctuation: `Thumbs up?` is `thumbs_up`."""
+    return re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
+
+
+def is_named(name: str) -> bool:
+    """Whether a column's name says that it judges an answer, or which of two answers is better."""
+    plain = canonical(name)
+    return plain in LABELS or plain in SCORES or plain in INVERTED or plain in VERDICTS
+
+
+def parse_codes(flag: str, given: Collection[str], meanings: Mapping[str, Any], *, numbers: bool) -> dict[str, Any]:
+    """What a flag such as `--labels ok=good,poor=bad` says: each value's token and its meaning.
+
+    Raises `TacitError` for what is not VALUE=MEANING, an unknown meaning, and a value that is given twice.
+    """
+    known = ", ".join(meanings) + (" or a number" if numbers else "")
+    codes: dict[str, Any] = {}
+    for pair in (part for text in given for part in text.split(",")):
+        value, equals, meaning = pair.rpartition("=")
+        word, number = meaning.strip().lower(), number_of(meaning.strip())
+        if not equals or (word not in meanings and not (numbers and number is not None)):
+            raise TacitError(f"{flag} {pair}: give VALUE=MEANING, where the meaning is {known}")
+        key = token(value) or ""
+        if key in codes:
+            raise TacitError(f"{flag} {pair}: the value {value!r} is given twice. Give each value one meaning")
+        codes[key] = meanings[word] if word in meanings else number
+    return codes
+
+
+LABEL_MEANINGS: Mapping[str, Any] = {"good": True, "bad": False, "blank": None}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a column are read: `kind` is outcome (true or false) or rating (a number)."""
+
+    column: str
+    kind: Literal["outcome", "rating"]
+    read: Callable[[str], Meaning]
+    codes: Mapping[str, Meaning]
+
+    def value(self, cell: Any) -> Meaning:
+        """What one cell says; None for nothing. Raises `LayoutError` for a value that the scale does not have."""
+        word = token(cell)
+        if word in self.codes:
+            return self.codes[word]
+        meaning = None if word is None else self.read(word)
+        if word is not None and meaning is None:
+            raise LayoutError(
+                "the value is no judgement as the others are",
+                f"Give it a meaning with --labels {word}=..., or fix it",
+                self.column,
+                value=cell,
+            )
+        return meaning
+
+
+def scale_of(
+    column: str, values: Values, codes: Mapping[str, Meaning], source: str, kind: str | None = None
+) -> Scale | None:
+    """The scale of a column that judges, from all of its values; None where it has none.
+
+    `codes` are what --labels says. Raises `EvidenceError` for values that no table has or that can be read in two ways.
+    """
+    words = [word for word in values.rows if word not in codes]
+    given = [meaning for word, meaning in codes.items() if meaning is not None]
+    scored = canonical(column) in SCORES
+    if not words and not values.many:
+        if not any(word in values.rows for word in codes):
+            return None
+        return Scale(column, _kind_of(given, column, source), lambda word: None, codes)
+    binary = given and all(isinstance(meaning, bool) for meaning in given)
+    if values.text is None and not values.many and all(_plain(word) in GOOD | BAD for word in words):
+        if given and not binary:
+            raise _mixed(column, words[0], values, source)
+        return _asked(Scale(column, "outcome", _word, codes), kind, column, source)
+    numbers = set(values.numbers) - {number_of(word) for word in codes}
+    if values.text is None and all(number_of(word) is not None for word in words):
+        if not scored and not values.many and numbers <= {0.0, 1.0, -1.0} and (not given or binary):
+            if {0.0, -1.0} <= numbers:
+                raise _refused(
+                    column, "hold 0 beside 1 and -1, which is no vote or one in the middle", values, words, source,
+                    "Give --labels 1=good,-1=bad,0=blank if 0 is no vote, or --labels 1=1,0=0,-1=-1 for a scale",
+                )  # fmt: skip
+            return _asked(Scale(column, "outcome", _sign, codes), kind, column, source)
+        whole = numbers and min(numbers) >= 1 and max(numbers) <= 10 and len(numbers) > 2
+        if scored or whole or (given and not binary):
+            return _asked(Scale(column, "rating", number_of, codes), kind, column, source)
+        raise _refused(
+            column, "are numbers that may be codes or a scale", values, words, source,
+            f"Give --columns score={column} if higher is better, or --labels with the meaning of each value, as"
+            f" --labels {words[0]}=bad,{words[-1]}=good",
+        )  # fmt: skip
+    read = _ordered(words) if values.text is None and not values.many else None
+    if read is not None:
+        return _asked(Scale(column, "rating", read, codes), kind, column, source)
+    odd, row = values.text or next((word, values.rows[word]) for word in words if not _known(word))
+    raise _refused(
+        column, "are not all judgements that are known", values, [odd], source,
+        f"Give --labels {odd}=good (or bad, blank, a number) for each of them, name another column with --columns"
+        f" label=COLUMN, or leave this one out with --ignore {column}",
+        row,
+    )  # fmt: skip
+
+
+def judges(values: Values) -> bool:
+    """Whether what is known of a column's values so far could be judgements, whatever its name: all are in the tables.
+
+    Numbers are thumbs (0, 1, -1) or a scale of whole numbers from 1 to 10.
+    """
+    if values.many or values.text is not None or len(values.rows) > 40:
+        return False
+    numbers = values.numbers
+    if len(numbers) == len(values.rows):
+        whole = all(number.is_integer() for number in numbers)
+        return set(numbers) <= {0.0, 1.0, -1.0} or (whole and all(1 <= number <= 10 for number in numbers))
+    if numbers:
+        return False
+    return all(_plain(word) in GOOD | BAD for word in values.rows) or _ordered(list(values.rows)) is not None
+
+
+def _plain(word: str) -> str:
+    """A word as the tables write it: `Thumbs up!` is thumbs_up, 👍🏽 is 👍."""
+    bare = _SKIN.sub("", word).strip(" .!'\"[]()")
+    return re.sub(r"[\s_-]+", "_", bare) if len(bare) > 1 else bare
+
+
+def _word(word: str) -> Meaning:
+    plain = _plain(word)
+    return True if plain in GOOD else False if plain in BAD else None
+
+
+def _sign(word: str) -> Meaning:
+    number = number_of(word)
+    return None if number not in (0.0, 1.0, -1.0) else number == 1.0
+
+
+def _known(word: str) -> bool:
+    return _plain(word) in GOOD | BAD or number_of(word) is not None or _ordered([word]) is not None
+
+
+def _ordered(words: list[str]) -> Callable[[str], float | None] | None:
+    """How to read stars, `3/5` or `4 stars`, where all words have one of these forms and one maximum."""
+
+    def stars(word: str) -> float | None:
+        return float(sum(c in "★⭐" for c in word)) if _STARS.fullmatch(word) else None
+
+    def shares(word: str) -> float | None:
+        match = _OF.fullmatch(word)
+        return float(match[1]) if match else None
+
+    def units(word: str) -> float | None:
+        match = _WITH_UNIT.fullmatch(word)
+        return float(match[1]) if match else number_of(word)
+
+    maxima = {match[2] for word in words if (match := _OF.fullmatch(word))}
+    for read in (stars, shares, units):
+        if words and all(read(word) is not None for word in words) and (read is not shares or len(maxima) == 1):
+            return read
+    return None
+
+
+def _kind_of(meanings: Collection[Any], column: str, source: str) -> Literal["outcome", "rating"]:
+    kinds = {isinstance(meaning, bool) for meaning in meanings}
+    if len(kinds) != 1:
+        raise EvidenceError(
+            "--labels mixes good and bad with numbers", mend="Give one or the other", source=source, column=column
+        )
+    return "outcome" if kinds.pop() else "rating"
+
+
+def _asked(scale: Scale, kind: str | None, column: str, source: str) -> Scale:
+    """The scale as the kind that was asked for: good and bad are 1 and 0 as a rating; a number is no outcome."""
+    if kind in (None, scale.kind):
+        return scale
+    if kind == "rating":
+        read = scale.read
+        codes = {word: None if meaning is None else float(meaning) for word, meaning in scale.codes.items()}
+        return Scale(column, "rating", lambda word: None if (m := read(word)) is None else float(m), codes)
+    if kind == "outcome":
+        raise EvidenceError(
+            "numbers on a scale say neither good nor bad",
+            mend="Give --labels with the meaning of each value, as --labels 1=bad,2=bad,3=blank,4=good,5=good",
+            source=source,
+            column=column,
+        )
+    return scale
+
+
+def _mixed(column: str, word: str, values: Values, source: str) -> EvidenceError:
+    return EvidenceError(
+        "--labels gives numbers, and this value is a word",
+        mend=f"Give it a number too, as --labels {word}=1",
+        source=source,
+        row=values.rows[word],
+        column=column,
+        value=word,
+    )
+
+
+def _refused(
+    column: str, what: str, values: Values, words: list[str], source: str, mend: str, row: int | None = None
+) -> EvidenceError:
+    shown = ", ".join(list(values.rows)[:8]) + (", ..." if len(values.rows) > 8 else "")
+    return EvidenceError(
+        f"a column of judgements whose values ({shown}) {what}",
+        mend=mend,
+        source=source,
+        row=values.rows.get(words[0], row) if row is None else row,
+        column=column,
+        value=words[0],
+    )

@@ -1,0 +1,262 @@
+"""Which of two answers people preferred: which columns hold the answers and the verdict, and what the verdict says.
+
+Words, letters, the columns' own names, models' names and the answer itself name a side wherever they stand. A number
+names a side only where a known layout says so (`KNOWN`), or by --verdict; every other column of numbers is refused after
+all of its values were seen, with both readings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tacit.errors import EvidenceError
+from tacit.evidence.judgements import VERDICTS, canonical
+from tacit.evidence.layout import LayoutError, Row
+from tacit.evidence.survey import Values, number_of, token
+
+TIES = frozenset(
+    "tie tied ties equal equals equally draw drawn same both neither bothbad both_bad tie_bothbad tie_both_bad both_good"
+    " tie_bothgood no_preference no_difference indifferent a=b b=a similar equally_good equally_bad".split()
+)
+"""Words for a tie, both answers being bad included."""
+SKIPPED = frozenset("skip skipped no_vote no_answer unlabeled unlabelled".split())
+"""Words for no verdict."""
+_SUFFIXES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"))
+_THIRD = {("a", "b"): "c", ("1", "2"): "3", ("0", "1"): "2", ("first", "second"): "third", ("one", "two"): "three"}
+_ANSWERS = (
+    "response answer completion output conversation reply generation text message summary candidate option story"
+    " assistant result a content version system item".split()
+)
+_MODELS = ("model", "model_name", "generator", "bot", "source")
+_FIRST, _SECOND = r"(?:a|1st|first|left|one|1)", r"(?:b|2nd|second|right|two|2)"
+_NOUN = r"(?:the\s+)?(?:(?:response|answer|completion|output|model|assistant|option|candidate|system|summary|text)[\s_-]*)?"
+_MUCH = r"(?:is\s+)?(?:much|slightly|significantly|clearly|marginally|a\s+bit|a\s+little|a\s+lot|far|strongly)?\s*"
+_SAYS = (
+    r"(?:(?:i\s+)?(?:strongly\s+|slightly\s+|much\s+)?prefer(?:red)?\s+)?{noun}{side}"
+    r"(?:\s+(?:{much}(?:better|best|preferred|favou?red)|wins?|won|only)(?:\s+than\s+{noun}(?:{other}|the\s+other))?)?"
+)
+_BETTER = re.compile(r"(a|b)\s*(>{1,3}|<{1,3}|=|<=>)\s*(a|b)")
+
+
+def _pattern(side: str, other: str) -> re.Pattern[str]:
+    return re.compile(_SAYS.format(noun=_NOUN, side=side, other=other, much=_MUCH))
+
+
+_NAMES_FIRST, _NAMES_SECOND = _pattern(_FIRST, _SECOND), _pattern(_SECOND, _FIRST)
+
+VERDICT_MEANINGS: Mapping[str, float | None] = {"first": 1.0, "second": 0.0, "tie": 0.5, "blank": None}
+"""What --verdict may say of a value, as the share of the first answer."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The columns of two answers and of the verdict, and of the models' names where there are any."""
+
+    first: str
+    second: str
+    verdict: str
+    models: tuple[str, str] | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the names say where an answer stood; others may name two systems that were shown in any order."""
+        first = canonical(self.first)
+        return "left" in first.split("_") or first == "conversation_a"
+
+
+def find_sides(row: Row) -> tuple[str, str] | None:
+    """The columns of two answers: equal names but for their ends (or beginnings) A and B, 1 and 2, left and right, ...
+
+    None where there are none, or three.
+    """
+    plain = {canonical(name): name for name in row}
+    for stem in ("", *_ANSWERS):
+        for pair in _SUFFIXES:
+            if not stem and pair in (("0", "1"), ("1", "2")):
+                continue
+            shapes = ("{stem}_{end}", "{stem}{end}", "{end}_{stem}") if stem else ("{end}",)
+            for shape in shapes:
+                first, second = (plain.get(shape.format(stem=stem, end=end)) for end in pair)
+                if first is None or second is None or not all(_is_answer(row[side]) for side in (first, second)):
+                    continue
+                return None if shape.format(stem=stem, end=_THIRD.get(pair, "")) in plain else (first, second)
+    return None
+
+
+def sides_of(row: Row) -> list[Sides]:
+    """The two answers with each column that may be their verdict; empty where a row has no two answers."""
+    pair = find_sides(row)
+    if pair is None:
+        return []
+    plain = {canonical(name): name for name in row if name not in pair}
+    names = [plain[word] for word in VERDICTS if word in plain]
+    if not names and canonical(pair[0]) == "output_1":
+        names = [plain[word] for word in ("label",) if word in plain]
+    return [Sides(*pair, name, _models(row)) for name in names]
+
+
+def _models(row: Row) -> tuple[str, str] | None:
+    plain = {canonical(name): name for name in row}
+    for stem in _MODELS:
+        for pair in _SUFFIXES:
+            first, second = (plain.get(f"{stem}_{end}", plain.get(f"{stem}{end}")) for end in pair)
+            if first is not None and second is not None:
+                return first, second
+    return None
+
+
+def _is_answer(value: Any) -> bool:
+    return value is None or isinstance(value, str | list | int | float)
+
+
+@dataclass(frozen=True)
+class VerdictCode:
+    """How a verdict is read: words always, numbers by `numbers` (token to share of the first answer)."""
+
+    sides: Sides
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    probabilities: bool = False
+    """Numbers from 1 to 2 say how likely the second answer is better, less 1; 0 is a draw (AlpacaEval)."""
+
+    def share(self, row: Row) -> float | None:
+        """1 where the first answer won, 0 the second, 0.5 a tie, None without a verdict. Raises `LayoutError`."""
+        sides, value = self.sides, row.get(self.sides.verdict)
+        word = token(value)
+        if word is None:
+            return self.numbers.get("")
+        if word in self.numbers:
+            return self.numbers[word]
+        number = number_of(word)
+        if number is not None and self.probabilities:
+            if number == 0 or 1 <= number <= 2:
+                return 0.5 if number in (0, 1.5) else float(number < 1.5)
+        elif number is None:
+            if (named := _named(word, row, sides)) is not None:
+                return named
+            if _plain(word) in SKIPPED:
+                return None
+        raise LayoutError(
+            "the verdict names no side",
+            f"Write `{sides.first}`, `{sides.second}` or `tie`, or say what the value means, as --verdict"
+            f" {word}=first (or second, tie, blank)",
+            sides.verdict,
+            value=value,
+        )
+
+
+def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], source: str) -> VerdictCode:
+    """How to read a verdict, from all of its values.
+
+    `codes` are what --verdict says. Raises `EvidenceError` for numbers that neither it nor a known layout explains.
+    """
+    words = [word for word in values.rows if word not in codes]
+    numbers = sorted({number for word in words if (number := number_of(word)) is not None})
+    truths = {word for word in words if word in ("true", "false")}
+    alpaca = canonical(sides.first) == "output_1" and canonical(sides.verdict) in ("preference", "label")
+    if codes and not any(word in codes for word in values.rows) and "" not in codes:
+        raise EvidenceError(
+            f"--verdict explains {', '.join(codes)}, and no row has such a verdict",
+            mend=f"The values are {_listed(list(values.rows))}",
+            source=source,
+            column=sides.verdict,
+        )
+    if numbers and alpaca and all(number == 0 or 1 <= number <= 2 for number in numbers) and set(numbers) != {0, 1}:
+        label = canonical(sides.verdict) == "label"
+        if not label or set(numbers) <= {1, 2}:
+            return VerdictCode(sides, codes, probabilities=True)
+    if numbers or truths:
+        odd = next(word for word in words if number_of(word) is not None or word in truths)
+        raise EvidenceError(
+            f"{'numbers' if numbers else 'true and false'} in a verdict ({_listed(list(values.rows))}) do not say which"
+            " answer they name",
+            mend=_both_readings(sides, numbers, values.many),
+            source=source,
+            row=values.rows[odd],
+            column=sides.verdict,
+        )
+    return VerdictCode(sides, codes)
+
+
+def _both_readings(sides: Sides, numbers: list[float], many: bool) -> str:
+    if not numbers:
+        low, high, middle = "false", "true", []
+    elif len(numbers) == 1:
+        low = high = f"{numbers[0]:g}"
+        return (
+            f"Give --verdict {low}=first if it names `{sides.first}`, --verdict {low}=second if it names"
+            f" `{sides.second}`, or --verdict {low}=tie"
+        )
+    else:
+        if many or len(numbers) > 9:
+            return (
+                f"Write which answer won as `{sides.first}`, `{sides.second}` or `tie`, or as a number from 1 to 2 in"
+                " columns `output_1`, `output_2`, `preference`"
+            )
+        half = len(numbers) // 2
+        ends = [f"{number:g}" for number in numbers]
+        lows, highs, ties = ends[:half], ends[-half:], ends[half : len(ends) - half]
+        first = ",".join(
+            [*(f"{n}=first" for n in lows), *(f"{n}=tie" for n in ties), *(f"{n}=second" for n in highs)]
+        )
+        second = ",".join(
+            [*(f"{n}=second" for n in lows), *(f"{n}=tie" for n in ties), *(f"{n}=first" for n in highs)]
+        )
+        return f"Give --verdict {first} if low numbers name `{sides.first}`, or --verdict {second} if they do not"
+    return (
+        f"Give --verdict {low}=first,{high}=second if {low} names `{sides.first}`, or"
+        f" --verdict {high}=first,{low}=second if {high} does"
+    )
+
+
+def _named(word: str, row: Row, sides: Sides) -> float | None:
+    """The share that a word names: a column, a model, an answer, a letter, a phrase."""
+    names = ((sides.first, 1.0), (sides.second, 0.0))
+    plain = _plain(word)
+    for name, share in names:
+        if plain == canonical(name):
+            return share
+    if sides.models is not None:
+        for name, share in zip(sides.models, (1.0, 0.0), strict=True):
+            if plain == canonical(name):
+                return share
+        first, second = (token(row.get(name)) for name in sides.models)
+        if word in (first, second):
+            if first == second:
+                raise LayoutError(
+                    "the verdict names a model that gave both answers",
+                    f"Write `{sides.first}` or `{sides.second}`",
+                    sides.verdict,
+                    value=row.get(sides.verdict),
+                )
+            return float(word == first)
+    if plain in TIES or plain in ("tie_(bothbad)", "both_are_bad", "both_are_good"):
+        return 0.5
+    said = word.strip(" .!'\"[]()*")
+    if ordered := _BETTER.fullmatch(said):
+        left, sign, right = ordered.groups()
+        if left == right:
+            return None
+        return 0.5 if "=" in sign else float((left == "a") == (">" in sign))
+    if said == "c":  # as judges are asked to say of a tie beside A and B
+        return 0.5
+    zero_based = canonical(sides.first).endswith("0")
+    if not (zero_based and re.search(r"[012]\b|[\s_-](?:one|two)\b", said)):
+        if _NAMES_FIRST.fullmatch(said):
+            return 1.0
+        if _NAMES_SECOND.fullmatch(said):
+            return 0.0
+    for name, share in names:
+        if word == token(row.get(name)) and token(row.get(sides.first)) != token(row.get(sides.second)):
+            return share
+    return None
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s_-]+", "_", word.strip(" .!'\"[]*"))
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
