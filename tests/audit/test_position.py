@@ -9,9 +9,8 @@ import pytest
 
 from tacit.audit.bootstrap import Clusters
 from tacit.audit.position import position, position_bias
-from tacit.evidence import read
+from tacit.evidence import Evidence, read
 from tacit.evidence.annotators import Annotator, comparisons, prefer
-from tacit.evidence.mappings import two_sided
 
 
 def votes(n: int, bias: float, seed: int, *, tie_threshold: float = 0.0) -> list[dict[str, Any]]:
@@ -109,12 +108,17 @@ def test_what_cannot_be_told_is_said(study_of: Any) -> None:
     )
 
 
+def first_shown(row: dict[str, Any]) -> bool | None:
+    (record,) = Evidence.from_records([row])
+    return record.chosen_first  # type: ignore[attr-defined]
+
+
 def test_layouts_keep_where_an_answer_stood(tmp_path: Any) -> None:
     row = {"prompt": "p", "left": "a", "right": "b", "winner": "right"}
-    assert two_sided(row)[0]["chosen_first"] is False
-    assert two_sided({**row, "winner": "tie"})[0]["chosen_first"] is True
+    assert first_shown(row) is False
+    assert first_shown({**row, "winner": "tie"}) is True
     # Systems may be shown in any order: their names say nothing of places.
-    assert "chosen_first" not in two_sided({"prompt": "p", "output_1": "a", "output_2": "b", "preference": 1})[0]
+    assert first_shown({"prompt": "p", "output_1": "a", "output_2": "b", "preference": 1}) is None
     file = tmp_path / "votes.csv"
     file.write_text("prompt,chosen,rejected,chosen_first\np,a,b,true\np,b,a,\n")
     assert [r.chosen_first for r in read(file)] == [True, None]  # type: ignore[attr-defined]

@@ -38,10 +38,10 @@ def test_every_broken_row_is_reported_and_not_only_the_first(tmp_path: Path) -> 
     good = json.dumps({"prompt": "p", "chosen": "c", "rejected": "r"})
     rows = [good] * 700
     rows[1] = "{broken"
-    rows[2] = json.dumps({"prompt": "p", "chosen": 1, "rejected": "r"})
-    rows[3] = json.dumps({"prompt": "p", "chosen": 2, "rejected": "r"})
+    rows[2] = json.dumps({"prompt": "p", "chosen": True, "rejected": "r"})
+    rows[3] = json.dumps({"prompt": "p", "chosen": False, "rejected": "r"})
     rows[600] = json.dumps({"prompt": "p", "chosen": "c"})
-    rows[650] = json.dumps({"prompt": "p", "chosen": 3, "rejected": "r"})
+    rows[650] = json.dumps({"prompt": "p", "chosen": True, "rejected": "r"})
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(rows))
     result = check(read(path), limit=2)
@@ -50,7 +50,7 @@ def test_every_broken_row_is_reported_and_not_only_the_first(tmp_path: Path) -> 
     assert wrong == {(None, 1, (2,)), ("chosen", 3, (3, 4)), ("rejected", 1, (601,))}
     assert result.statistics["records"] == 695
     assert result.statistics["broken"] == 5
-    assert "(found 1)" in found_column(result, "chosen").examples[0]
+    assert "(found True)" in found_column(result, "chosen").examples[0]
     json.dumps(result.to_dict(), allow_nan=False)
 
 

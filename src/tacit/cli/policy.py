@@ -34,9 +34,7 @@ def generate(policy: str, prompts: str, *, options: Annotated[GenerateOptions, P
     start, tally = time.perf_counter(), generation.Tally()
     terminal.require_apart(options.out, prompts)
     with row_writer(options.out) as write:
-        asked = generation.read_prompts(
-            prompts, kind=options.kind, columns=options.named(), items=options.items, limit=options.limit
-        )
+        asked = generation.read_prompts(prompts, reading=options.reading(), limit=options.limit)
         opened = options.open(policy)
         reward = None if options.reward is None else options.load(options.reward, options.cache)
         for samples in generation.sampled(opened, asked, options.n, options.sampling(), reward=reward, source=prompts):

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from tacit import terminal
 from tacit.cli.app import app, usage
+from tacit.options.common import pairs
 from tacit.options.use import AUDIT_OPTIONS, AuditOptions, ExportOptions, ScoreOptions, SelectOptions
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     start, prompts = time.perf_counter(), 0
     kept: list[selection.Selected] = []
     terminal.require_apart(options.out, data)
-    candidates = selection.read_candidates(data, gold=options.gold)
+    candidates = selection.read_candidates(data, gold=options.gold, columns=pairs("--columns", options.columns))
     with row_writer(options.out) as write:
         loaded = options.load(reward, options.cache)
         for batch in selection.select(loaded, candidates, n=options.n):

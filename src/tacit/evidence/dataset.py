@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from tacit.conversation import unread_parts
 from tacit.errors import EvidenceError
-from tacit.evidence.layout import Layout, LayoutError
-from tacit.evidence.layouts import detect
+from tacit.evidence.judgements import Meaning
+from tacit.evidence.layout import Layout, LayoutError, without
+from tacit.evidence.layouts import Request, recognise
 from tacit.evidence.records import KINDS, Kind, Record
 from tacit.evidence.sources import RawBatch, from_values
+from tacit.evidence.survey import Values, survey
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -47,17 +50,31 @@ _RIGHT = {
 }
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What became of the columns of a source: `named` by --columns (ours to theirs), `read`, and `unused` ones.
+
+    Unused columns are kept beside each record.
+    """
+
+    named: Mapping[str, str] = field(default_factory=dict)
+    read: Sequence[str] = ()
+    unused: Sequence[str] = ()
+
+
 @dataclass
 class Chunk:
     """Some consecutive records: `records[i]` came from row `rows[i]`; rows that are not records are in `faults`.
 
-    `skipped` counts rows that are in order and give no record (such as a comparison nobody voted on).
+    `skipped` counts rows that are in order and give no record (such as a comparison nobody voted on), `unread` records
+    with parts that are no text.
     """
 
     rows: list[int] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     faults: list[EvidenceError] = field(default_factory=list)
     skipped: int = 0
+    unread: int = 0
 
 
 class Evidence:
@@ -65,7 +82,9 @@ class Evidence:
 
     `kind` is the kind of every record, `source` where they come from, `layout` the shape that was recognised and
     `dropped` how many records a split left out because they belong to both sides. Iterating raises `EvidenceError` at
-    the first row that is not such a record; `tacit.evidence.check` lists all of them.
+    the first row that is not such a record; `tacit.evidence.check` lists all of them. With `skip_broken` they are left
+    out instead. After a full pass `broken` counts the rows left out, and `unread` the records with images or other
+    parts that are no text. `columns` says what became of the columns.
     """
 
     def __init__(
@@ -78,9 +97,13 @@ class Evidence:
         positions: npt.NDArray[np.int64] | None = None,
         count: int | None = None,
         dropped: int = 0,
+        columns: Columns = Columns(),
+        skip_broken: bool = False,
     ) -> None:
         self.kind: Kind = kind
         self.source, self.layout, self.dropped = source, layout, dropped
+        self.columns, self.skip_broken = columns, skip_broken
+        self.broken = self.unread = 0
         self._chunks, self._positions = chunks, positions
         self._count = count if positions is None else len(positions)
 
@@ -98,7 +121,10 @@ class Evidence:
             end = start + len(chunk.records)
             stop = int(np.searchsorted(self._positions, end))
             picked = (self._positions[taken:stop] - start).tolist()
-            yield Chunk([chunk.rows[i] for i in picked], [chunk.records[i] for i in picked], chunk.faults)
+            records = [chunk.records[i] for i in picked]
+            yield Chunk(
+                [chunk.rows[i] for i in picked], records, chunk.faults, unread=_unread(records) if chunk.unread else 0
+            )
             start, taken = end, stop
             if taken == len(self._positions):
                 return
@@ -157,7 +183,16 @@ class Evidence:
         if len(chosen) and chosen[-1] >= len(self):
             raise ValueError(f"position {chosen[-1]} is out of range for {len(self)} records")
         positions = chosen if self._positions is None else self._positions[chosen]
-        return Evidence(self.kind, self.source, self.layout, self._chunks, positions=positions, dropped=dropped)
+        return Evidence(
+            self.kind,
+            self.source,
+            self.layout,
+            self._chunks,
+            positions=positions,
+            dropped=dropped,
+            columns=self.columns,
+            skip_broken=self.skip_broken,
+        )
 
     @classmethod
     def from_records(
@@ -188,13 +223,25 @@ class Evidence:
 
     def sound(self) -> Iterator[Chunk]:
         """Chunks of records; raises at the first chunk with a fault. A full pass also counts the records."""
-        count = 0
+        count = broken = unread = 0
         for chunk in self.scan():
-            if chunk.faults:
+            if chunk.faults and not self.skip_broken:
                 raise min(chunk.faults, key=lambda fault: fault.row or 0)
             count += len(chunk.records)
+            broken += len(chunk.faults)
+            unread += chunk.unread
             yield chunk
-        self._count = count
+        self._count, self.broken, self.unread = count, broken, unread
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out of the records, as sentences: after a full pass."""
+        notes = []
+        if self.broken:
+            notes.append(f"{self.source}: {self.broken} broken rows are left out")
+        if self.unread:
+            notes.append(f"{self.source}: {self.unread} records hold images or other parts that are no text; not read")
+        return notes
 
 
 def from_raw(
@@ -204,60 +251,123 @@ def from_raw(
     kind: Kind | None = None,
     columns: Mapping[str, str] | None = None,
     transform: Transform | None = None,
+    labels: Mapping[str, Meaning] | None = None,
+    verdict: Mapping[str, float | None] | None = None,
+    ignore: Sequence[str] = (),
+    skip_broken: bool = False,
 ) -> Evidence:
-    """Evidence over batches of raw rows: recognise the layout from the first rows, then map and validate lazily.
+    """Evidence over batches of raw rows: recognise the layout, then map and validate lazily.
 
     `columns` names columns of the source for ours, as {"chosen": "better"}; `transform` is applied to each mapped
-    record.
+    record; `labels`, `verdict`, `ignore` and `skip_broken` are as in `tacit.evidence.read`.
     """
     renames = {theirs: ours for ours, theirs in (columns or {}).items()}
-    layout, aliases = _recognise(batches(), source, kind, renames)
-    renames |= aliases
+    peek = _first_rows(batches(), source, renames, ignore)
+
+    def values_of(names: Iterable[str], wanted: Callable[[Values], bool]) -> Mapping[str, Values]:
+        return survey(batches(), names, wanted, lambda row: _rename(row, renames))
+
+    request = Request(
+        source,
+        values_of,
+        kind,
+        labels or {},
+        verdict or {},
+        tuple(ignore),
+        tuple(renames.values()),
+        transform is not None,
+    )
+    layout = _recognised(peek, request)
+    _require_effect(layout, renames, request)
+    fields = KINDS[layout.kind].model_fields
+    left_out = [name for name in ignore if name in fields]
+    read = sorted(layout.requires | layout.uses)
+    names = dict.fromkeys(name for _, row in peek for name in row)
+    unused = [name for name in names if name not in layout.requires | layout.uses | fields.keys()]
     return Evidence(
         layout.kind,
         source,
         layout.name,
-        lambda: (_chunk(batch, layout, renames, transform) for batch in batches()),
+        lambda: (_chunk(batch, layout, renames, left_out, transform) for batch in batches()),
+        columns=Columns(dict(columns or {}), read, unused),
+        skip_broken=skip_broken,
     )
 
 
-def _recognise(
-    batches: Iterator[RawBatch], source: str, kind: Kind | None, renames: Mapping[str, str]
-) -> tuple[Layout, dict[str, str]]:
-    first: tuple[int, dict[str, Any]] | None = None
+def _first_rows(
+    batches: Iterator[RawBatch], source: str, renames: Mapping[str, str], ignore: Sequence[str]
+) -> list[tuple[int, dict[str, Any]]]:
+    """The first rows with their numbers, renamed. Raises `EvidenceError` where there is none."""
     fault: EvidenceError | None = None
     for batch in batches:
-        for row, value in zip(batch.rows[:_PEEK], batch.values[:_PEEK], strict=True):
-            _present(renames, value, batch.source, row)
-            renamed = _rename(value, renames)
-            first = first or (row, renamed)
-            if found := detect(renamed, kind):
-                return found
+        rows = list(zip(batch.rows[:_PEEK], batch.values[:_PEEK], strict=True))
+        for row, value in rows:
+            _present([*renames, *ignore], renames, value, batch.source, row)
         fault = fault or next(iter(batch.faults), None)
-        if batch.values:
-            break
-    if first is None:
-        raise fault or EvidenceError("there are no records", mend="It needs at least one", source=source)
-    row, value = first
-    wanted = f" as kind {kind}" if kind else ""
+        if rows:
+            return [(row, _rename(value, renames)) for row, value in rows]
+    raise fault or EvidenceError("there are no records", mend="It needs at least one", source=source)
+
+
+def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) -> Layout:
+    rows = [value for _, value in peek]
+    for value in rows:
+        if (layout := recognise(value, rows, request)) is not None:
+            return layout
+    row, value = peek[0]
+    wanted = f" as kind {request.kind}" if request.kind else ""
     raise EvidenceError(
         f"the columns {', '.join(f'`{name}`' for name in value) or '(none)'} are no layout that is known{wanted}",
         mend="Name them with --columns (columns= in Python), as chosen=better,rejected=worse; comparisons need"
         " `prompt`, `chosen`, `rejected`, other kinds are listed in the guide",
-        source=source,
+        source=request.source,
         row=row,
     )
 
 
-def _present(renames: Mapping[str, str], value: Mapping[str, Any], source: str, row: int) -> None:
+def _require_effect(layout: Layout, renames: Mapping[str, str], request: Request) -> None:
+    """Raise where a flag said how to read something that the rows are not read by."""
+    known = layout.requires | layout.uses | KINDS[layout.kind].model_fields.keys()
     for theirs, ours in renames.items():
-        if theirs not in value:
+        if ours not in known:
             raise EvidenceError(
-                f"there is no column `{theirs}` to read as `{ours}`",
-                mend=f"The columns are {', '.join(f'`{name}`' for name in value)}",
+                f"--columns {ours}={theirs} has no effect: the rows are read as kind {layout.kind} (layout"
+                f" {layout.name}), which has no `{ours}`",
+                mend=f"It reads {', '.join(f'`{name}`' for name in sorted(known))}",
+                source=request.source,
+            )
+    if request.labels and layout.name not in ("outcome", "rating"):
+        raise EvidenceError(
+            f"--labels has no effect: the rows are read as kind {layout.kind} (layout {layout.name})",
+            mend="Name the column that judges an answer with --columns label=COLUMN",
+            source=request.source,
+        )
+    if request.verdict and layout.name != "two_sided":
+        raise EvidenceError(
+            f"--verdict has no effect: the rows are read as kind {layout.kind} (layout {layout.name})",
+            mend="Name the two answers and the verdict with --columns response_a=... response_b=... winner=...",
+            source=request.source,
+        )
+
+
+def _present(names: Iterable[str], renames: Mapping[str, str], value: Mapping[str, Any], source: str, row: int) -> None:
+    for name in names:
+        if name not in value:
+            what = f"to read as `{renames[name]}`" if name in renames else "to ignore"
+            raise EvidenceError(
+                f"there is no column `{name}` {what}",
+                mend=f"The columns are {', '.join(f'`{column}`' for column in value)}",
                 source=source,
                 row=row,
-                column=theirs,
+                column=name,
+            )
+        if name in renames and renames[name] in value and renames[name] not in renames and renames[name] != name:
+            raise EvidenceError(
+                f"--columns {renames[name]}={name} would hide the column `{renames[name]}` that the file has too",
+                mend="Rename it in the file, or name it for what it is with --columns as well",
+                source=source,
+                row=row,
+                column=renames[name],
             )
 
 
@@ -265,13 +375,20 @@ def _rename(row: dict[str, Any], renames: Mapping[str, str]) -> dict[str, Any]:
     return {renames.get(name, name): value for name, value in row.items()} if renames else row
 
 
-def _chunk(batch: RawBatch, layout: Layout, renames: Mapping[str, str], transform: Transform | None) -> Chunk:
+def _chunk(
+    batch: RawBatch,
+    layout: Layout,
+    renames: Mapping[str, str],
+    left_out: Sequence[str],
+    transform: Transform | None,
+) -> Chunk:
     rows, values, faults, skipped = batch.rows, batch.values, list(batch.faults), 0
     if renames:
         values = [_rename(value, renames) for value in values]
-    mapped = bool(
-        layout.records or transform or ("prompt" in layout.requires and any("prompt" not in v for v in values))
-    )
+    if left_out:
+        values = [without(value, *left_out) for value in values]
+    native = layout.native is not None and transform is None and all(map(layout.native, values))
+    mapped = bool(transform) or (layout.records is not None and not native)
     if mapped:
         rows, values, skipped = _mapped(batch.source, rows, values, layout, transform, faults)
     records: list[Record] = []
@@ -281,7 +398,13 @@ def _chunk(batch: RawBatch, layout: Layout, renames: Mapping[str, str], transfor
         if not mapped:
             rows, values, skipped = _mapped(batch.source, rows, values, layout, transform, faults)
         rows, records = _one_by_one(batch.source, rows, values, layout.kind, faults)
-    return Chunk(rows, records, faults, skipped)
+    return Chunk(rows, records, faults, skipped, 0 if native else _unread(records))
+
+
+def _unread(records: Sequence[Record]) -> int:
+    """How many records have a part that is no text."""
+    names = ("prompt", "chosen", "rejected", "completion")
+    return sum(any(unread_parts(getattr(record, name, None)) for name in names) for record in records)
 
 
 @cache
@@ -321,12 +444,21 @@ def _mapped(
 
 
 def _missing(missing: frozenset[str], value: Mapping[str, Any], layout: Layout) -> LayoutError:
-    other = detect(value)
-    if other and other[0].kind != layout.kind:
-        reason = f"a row of kind {other[0].kind} in a file of kind {layout.kind}"
+    other = _kind_of(value)
+    if other is not None and other != layout.kind:
+        reason = f"a row of kind {other} in a file of kind {layout.kind}"
         return LayoutError(reason, "Keep each kind in its own file", sorted(missing)[0])
     columns = ", ".join(f"`{name}`" for name in value) or "none"
     return LayoutError("the column is missing", f"Every row needs it; this one has {columns}", sorted(missing)[0])
+
+
+def _kind_of(value: Mapping[str, Any]) -> Kind | None:
+    """The kind whose own columns a row has."""
+    for kind, model in KINDS.items():
+        needed = {name for name, field in model.model_fields.items() if field.is_required()}
+        if needed <= value.keys() and (kind != "demonstration" or not {"label", "score"} & value.keys()):
+            return kind
+    return None
 
 
 def _one_by_one(

@@ -1,8 +1,8 @@
 """What people say of one answer: which columns hold it, and what their values mean.
 
-Two public tables decide, columns by `LABELS` and `SCORES`, values by `GOOD`, `BAD` and the ordered forms (numbers, stars,
-`3/5`). A column is a judgement if its name stands in the one and its values in the other; a name with other values, or
-values that can be read in two ways, is refused with the flags that decide.
+Two public tables decide: columns by `LABELS` and `SCORES`, values by `GOOD`, `BAD` and the ordered forms (numbers,
+stars, `3/5`). A column is a judgement if its name stands in the one and its values in the other; a name with other
+values, or values that can be read in two ways, is refused with the flags that decide.
 """
 
 from __future__ import annotations
@@ -14,49 +14,64 @@ from typing import Any, Literal
 
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence.layout import LayoutError
+from tacit.evidence.sources import words
 from tacit.evidence.survey import Values, number_of, token
 
-LABELS = frozenset(
-    "label labels correct is_correct thumb thumbs thumbs_up thumb_up thumbsup liked like is_liked feedback user_feedback"
-    " human_feedback vote user_vote accepted is_accepted approved is_approved good is_good helpful is_helpful verdict"
-    " judgement judgment human_label human_judgement human_judgment annotation pass passed kto_tag reaction sentiment"
-    " acceptable desirable is_desirable correctness_label upvote upvoted outcome evaluation eval result_label".split()
+LABELS = words(
+    """
+    label labels correct is_correct thumb thumbs thumbs_up thumb_up thumbsup liked like is_liked feedback
+    user_feedback human_feedback vote user_vote accepted is_accepted approved is_approved good is_good helpful
+    is_helpful verdict judgement judgment human_label human_judgement human_judgment annotation pass passed kto_tag
+    reaction sentiment acceptable desirable is_desirable correctness_label upvote upvoted outcome evaluation eval
+    result_label
+    """
 )
 """Columns that say whether an answer is good: thumbs, right or wrong, words; also few whole numbers in order."""
-SCORES = frozenset(
-    "score scores rating ratings stars star star_rating reward rewards quality overall overall_score overall_rating"
-    " human_score human_rating user_rating user_score grade points mark marks satisfaction csat nps helpfulness"
-    " correctness coherence complexity verbosity harmlessness honesty truthfulness relevance fluency accuracy_rating"
-    " usefulness clarity safety factuality faithfulness conciseness instruction_following preference_score likert".split()
+SCORES = words(
+    """
+    score scores rating ratings stars star star_rating reward rewards quality overall overall_score overall_rating
+    human_score human_rating user_rating user_score grade points mark marks satisfaction csat nps helpfulness
+    correctness coherence complexity verbosity harmlessness honesty truthfulness relevance fluency accuracy_rating
+    usefulness clarity safety factuality faithfulness conciseness instruction_following preference_score likert
+    """
 )
 """Columns that say how good an answer is: any number, higher is better."""
-INVERTED = frozenset(
-    "thumbs_down thumb_down thumbsdown dislike disliked downvote downvoted is_bad bad wrong is_wrong incorrect"
-    " is_incorrect toxic toxicity harmful is_harmful unsafe is_unsafe flagged is_flagged hallucination error is_error"
-    " rejected_by rank".split()
+INVERTED = words(
+    """
+    thumbs_down thumb_down thumbsdown dislike disliked downvote downvoted is_bad bad wrong is_wrong incorrect
+    is_incorrect toxic toxicity harmful is_harmful unsafe is_unsafe flagged is_flagged hallucination error is_error
+    rejected_by rank
+    """
 )
 """Columns that judge the other way round, or by rank: never read by themselves, always refused with the flags."""
-VERDICTS = ("winner", "preference", "preferred", "vote", "choice", "verdict", "better", "best", "which_is_better")
-VERDICTS += ("preferred_response", "preferred_answer", "better_response", "better_answer", "human_preference", "pick")
-VERDICTS += ("chosen_response", "selected", "selection", "which_one", "which_one_is_better", "favorite", "favourite")
+VERDICTS = (
+    *("winner", "preference", "preferred", "vote", "choice", "verdict", "better", "best", "which_is_better"),
+    *("preferred_response", "preferred_answer", "better_response", "better_answer", "human_preference", "pick"),
+    *("chosen_response", "selected", "selection", "which_one", "which_one_is_better", "favorite", "favourite"),
+)
 """Columns that say which of two answers is better, in the order in which they are looked for."""
-CONTEXT = frozenset(
-    "id idx index row row_id uid uuid no number num nr level type category subject topic domain difficulty language lang"
-    " source split subset task dataset model model_name name turn turns round length tokens n_tokens n seed epoch step"
-    " year month day date time timestamp version weight group annotator worker template checker system margin"
-    " conversation_id user_id prompt_id question_id session_id temperature".split()
+CONTEXT = words(
+    """
+    id idx index row row_id uid uuid no number num nr level type category subject topic domain difficulty language
+    lang source split subset task dataset model model_name name turn turns round length tokens n_tokens n seed epoch
+    step year month day date time timestamp version weight group annotator worker template checker system margin
+    conversation_id user_id prompt_id question_id session_id temperature
+    """
 )
 """Columns that describe a row and judge nothing, whatever their values."""
 
-GOOD = frozenset(
-    "up 👍 yes y true t positive pos good like liked thumbs_up thumb_up thumbsup correct right accept accepted approve"
-    " approved pass passed helpful ✓ ✔ ✅ desirable upvote upvoted satisfied happy 😀 🙂 😊 +"
-    " acceptable".split()
+GOOD = words(
+    """
+    up 👍 yes y true t positive pos good like liked thumbs_up thumb_up thumbsup correct right accept accepted approve
+    approved pass passed helpful ✓ ✔ ✅ desirable upvote upvoted satisfied happy 😀 🙂 😊 + acceptable
+    """
 )
-BAD = frozenset(
-    "down 👎 no n false f negative neg bad dislike disliked thumbs_down thumb_down thumbsdown incorrect wrong reject"
-    " rejected disapprove disapproved fail failed unhelpful not_helpful ✗ ✘ ❌ undesirable downvote downvoted"
-    " dissatisfied unsatisfied unhappy 😞 🙁 😠 - unacceptable not_correct not_good".split()
+BAD = words(
+    """
+    down 👎 no n false f negative neg bad dislike disliked thumbs_down thumb_down thumbsdown incorrect wrong reject
+    rejected disapprove disapproved fail failed unhelpful not_helpful ✗ ✘ ❌ undesirable downvote downvoted
+    dissatisfied unsatisfied unhappy 😞 🙁 😠 - unacceptable not_correct not_good
+    """
 )
 _STARS = re.compile(r"(?:[★⭐]️?)+(?:☆)*|☆+")
 _OF = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:/|of|out of)\s*(\d+(?:\.\d+)?)(?:\s*(?:stars?|points?))?")
@@ -92,7 +107,7 @@ def parse_codes(flag: str, given: Collection[str], meanings: Mapping[str, Any], 
         key = token(value) or ""
         if key in codes:
             raise TacitError(f"{flag} {pair}: the value {value!r} is given twice. Give each value one meaning")
-        codes[key] = meanings[word] if word in meanings else number
+        codes[key] = meanings.get(word, number)
     return codes
 
 
@@ -111,10 +126,12 @@ class Scale:
     def value(self, cell: Any) -> Meaning:
         """What one cell says; None for nothing. Raises `LayoutError` for a value that the scale does not have."""
         word = token(cell)
+        if word is None:
+            return self.codes.get("")
         if word in self.codes:
             return self.codes[word]
-        meaning = None if word is None else self.read(word)
-        if word is not None and meaning is None:
+        meaning = self.read(word)
+        if meaning is None:
             raise LayoutError(
                 "the value is no judgement as the others are",
                 f"Give it a meaning with --labels {word}=..., or fix it",
@@ -131,24 +148,24 @@ def scale_of(
 
     `codes` are what --labels says. Raises `EvidenceError` for values that no table has or that can be read in two ways.
     """
-    words = [word for word in values.rows if word not in codes]
+    tokens = [word for word in values.rows if word not in codes]
     given = [meaning for word, meaning in codes.items() if meaning is not None]
     scored = canonical(column) in SCORES
-    if not words and not values.many:
+    if not tokens and not values.many:
         if not any(word in values.rows for word in codes):
             return None
         return Scale(column, _kind_of(given, column, source), lambda word: None, codes)
     binary = given and all(isinstance(meaning, bool) for meaning in given)
-    if values.text is None and not values.many and all(_plain(word) in GOOD | BAD for word in words):
+    if values.text is None and not values.many and all(_plain(word) in GOOD | BAD for word in tokens):
         if given and not binary:
-            raise _mixed(column, words[0], values, source)
+            raise _mixed(column, tokens[0], values, source)
         return _asked(Scale(column, "outcome", _word, codes), kind, column, source)
     numbers = set(values.numbers) - {number_of(word) for word in codes}
-    if values.text is None and all(number_of(word) is not None for word in words):
+    if values.text is None and all(number_of(word) is not None for word in tokens):
         if not scored and not values.many and numbers <= {0.0, 1.0, -1.0} and (not given or binary):
             if {0.0, -1.0} <= numbers:
                 raise _refused(
-                    column, "hold 0 beside 1 and -1, which is no vote or one in the middle", values, words, source,
+                    column, "hold 0 beside 1 and -1, which is no vote or one in the middle", values, tokens, source,
                     "Give --labels 1=good,-1=bad,0=blank if 0 is no vote, or --labels 1=1,0=0,-1=-1 for a scale",
                 )  # fmt: skip
             return _asked(Scale(column, "outcome", _sign, codes), kind, column, source)
@@ -156,14 +173,14 @@ def scale_of(
         if scored or whole or (given and not binary):
             return _asked(Scale(column, "rating", number_of, codes), kind, column, source)
         raise _refused(
-            column, "are numbers that may be codes or a scale", values, words, source,
+            column, "are numbers that may be codes or a scale", values, tokens, source,
             f"Give --columns score={column} if higher is better, or --labels with the meaning of each value, as"
-            f" --labels {words[0]}=bad,{words[-1]}=good",
+            f" --labels {tokens[0]}=bad,{tokens[-1]}=good",
         )  # fmt: skip
-    read = _ordered(words) if values.text is None and not values.many else None
+    read = _ordered(tokens) if values.text is None and not values.many else None
     if read is not None:
         return _asked(Scale(column, "rating", read, codes), kind, column, source)
-    odd, row = values.text or next((word, values.rows[word]) for word in words if not _known(word))
+    odd, row = values.text or next((word, values.rows[word]) for word in tokens if not _known(word))
     raise _refused(
         column, "are not all judgements that are known", values, [odd], source,
         f"Give --labels {odd}=good (or bad, blank, a number) for each of them, name another column with --columns"
@@ -208,8 +225,8 @@ def _known(word: str) -> bool:
     return _plain(word) in GOOD | BAD or number_of(word) is not None or _ordered([word]) is not None
 
 
-def _ordered(words: list[str]) -> Callable[[str], float | None] | None:
-    """How to read stars, `3/5` or `4 stars`, where all words have one of these forms and one maximum."""
+def _ordered(tokens: list[str]) -> Callable[[str], float | None] | None:
+    """How to read stars, `3/5` or `4 stars`, where all tokens have one of these forms and one maximum."""
 
     def stars(word: str) -> float | None:
         return float(sum(c in "★⭐" for c in word)) if _STARS.fullmatch(word) else None
@@ -222,9 +239,9 @@ def _ordered(words: list[str]) -> Callable[[str], float | None] | None:
         match = _WITH_UNIT.fullmatch(word)
         return float(match[1]) if match else number_of(word)
 
-    maxima = {match[2] for word in words if (match := _OF.fullmatch(word))}
+    maxima = {match[2] for word in tokens if (match := _OF.fullmatch(word))}
     for read in (stars, shares, units):
-        if words and all(read(word) is not None for word in words) and (read is not shares or len(maxima) == 1):
+        if tokens and all(read(word) is not None for word in tokens) and (read is not shares or len(maxima) == 1):
             return read
     return None
 
@@ -268,14 +285,14 @@ def _mixed(column: str, word: str, values: Values, source: str) -> EvidenceError
 
 
 def _refused(
-    column: str, what: str, values: Values, words: list[str], source: str, mend: str, row: int | None = None
+    column: str, what: str, values: Values, tokens: list[str], source: str, mend: str, row: int | None = None
 ) -> EvidenceError:
     shown = ", ".join(list(values.rows)[:8]) + (", ..." if len(values.rows) > 8 else "")
     return EvidenceError(
         f"a column of judgements whose values ({shown}) {what}",
         mend=mend,
         source=source,
-        row=values.rows.get(words[0], row) if row is None else row,
+        row=values.rows.get(tokens[0], row) if row is None else row,
         column=column,
-        value=words[0],
+        value=tokens[0],
     )

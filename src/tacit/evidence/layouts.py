@@ -33,8 +33,10 @@ from tacit.evidence.verdicts import VerdictCode, code_of, sides_of
 
 CHOSEN = ("chosen", "winner", "chosen_response", "preferred", "better", "preferred_response", "accepted")
 REJECTED = ("rejected", "loser", "rejected_response", "dispreferred", "worse", "dispreferred_response")
-COMPLETION = ("completion", "response", "output", "reply", "solution", "generation", "generated_text", "model_output")
-COMPLETION += ("model_response", "llm_output", "llm_response", "bot_response", "assistant", "prediction", "generated")
+COMPLETION = (
+    *("completion", "response", "output", "reply", "solution", "generation", "generated_text", "model_output"),
+    *("model_response", "llm_output", "llm_response", "bot_response", "assistant", "prediction", "generated"),
+)
 COMPLETIONS = ("completions", "responses", "generations", "outputs", "candidates", "answers")
 ANNOTATOR = ("annotator", "worker", "worker_id", "annotator_id", "rater", "rater_id", "labeler", "labeller")
 BESIDE: Mapping[str, tuple[str, ...]] = {
@@ -195,15 +197,24 @@ class _General:
     def repeats(self, *columns: str) -> bool:
         """Whether the texts in these columns begin with their prompt in all of the first rows."""
         rows = [row for row in self.peek if all(isinstance(row.get(column), str) for column in columns)]
-        asked = [prompts.compose(row, self.prompt) for row in rows] if self.prompt else []
+        asked = [self.composed(row) for row in rows] if self.prompt else []
         return bool(asked) and all(
-            prompts.begins_with(row[column], prompt) for row, prompt in zip(rows, asked, strict=True) for column in columns
+            prompts.begins_with(row[column], prompt)
+            for row, prompt in zip(rows, asked, strict=True)
+            for column in columns
         )
+
+    def composed(self, row: Row) -> Any:
+        """The prompt of a row as far as it can be read."""
+        try:
+            return prompts.compose(row, self.prompt)
+        except LayoutError:
+            return ""
 
     def refuse_ids(self, columns: tuple[str, str]) -> None:
         """Raise where both answers are whole numbers under no prompt (or one): ids of texts that stand elsewhere."""
         cells = [str(row.get(column, "")) for row in self.peek for column in columns]
-        asked = {str(prompts.compose(row, self.prompt)) for row in self.peek} if self.prompt else {""}
+        asked = {str(self.composed(row)) for row in self.peek}
         if self.request.has_items or len(asked) > 1 or not all(cell.isdigit() for cell in cells):
             return
         raise EvidenceError(
@@ -263,6 +274,9 @@ class _General:
             return None
         strip = completion is not None and self.repeats(completion)
         answer = _one_answer(completion, conversation, strip)
+        rejected = self.column(*REJECTED)
+        if rejected is not None and self.asked("comparison"):
+            return self.made("preference", "comparison", (*columns, rejected), _against(answer, rejected))
         needed = (completion, conversation)
         plain = completion == "completion" and not strip
         if judged is None:
@@ -309,7 +323,7 @@ class _General:
             if self.kind in (None, kind):
                 scale = Scale(explicit, "outcome" if explicit == "label" else "rating", native, {})
                 return _Judged(kind, (explicit,), lambda row: scale.value(row[explicit]))
-        names = [explicit] if explicit else known
+        names: list[str] = [explicit] if explicit else known
         values = {name: found for name, found in request.survey(names, lambda values: True).items() if found.count}
         for name in values:
             plain = canonical(name)
@@ -326,9 +340,9 @@ class _General:
         if kinds == {"rating"} and None not in scales:
             read = [scale for scale in scales if scale is not None]
             return _Judged("rating", tuple(scale.column for scale in read), lambda row: _attributes(row, read))
-        names = ", ".join(f"`{name}`" for name in values)
+        shown = ", ".join(f"`{name}`" for name in values)
         raise EvidenceError(
-            f"the columns {names} all judge the answer",
+            f"the columns {shown} all judge the answer",
             mend=f"Give the one to learn from as --columns label={next(iter(values))}, or leave the others out, as"
             f" --ignore {list(values)[-1]}",
             source=source,
@@ -338,8 +352,8 @@ class _General:
         word = next(iter(values.rows))
         return EvidenceError(
             "a column that judges, and not by a name whose values are known",
-            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number), or"
-            f" leave it out with --ignore {column}",
+            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number),"
+            f" or leave it out with --ignore {column}",
             source=self.request.source,
             row=values.rows[word],
             column=column,
@@ -364,7 +378,8 @@ class _General:
         self.refuse_judging([answer, *self.prompt.values()], "problem")
 
         def records(row: Row) -> Rows:
-            return [{**without(row, answer), "answer": _scalar(row[answer])}]
+            value = row[answer]
+            return [{**without(row, answer), "answer": token(value) if isinstance(value, bool) else _answer(value)}]
 
         fast = (lambda row: type(row.get("answer")) is str and _has_text_prompt(row)) if answer == "answer" else None
         return self.made("problem", "problem", (answer,), records, fast)
@@ -411,7 +426,7 @@ def _pair_records(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:
 
 
 def _comparison_records(row: Row, strip: bool) -> Rows:
-    """A comparison whose sides may hold the prompt: as whole conversations, as transcripts, or as texts before answers."""
+    """A comparison whose sides may hold the prompt: whole conversations, transcripts, or texts before the answers."""
     prompt, chosen, rejected = row.get("prompt") or "", _answer(row["chosen"]), _answer(row["rejected"])
     lists = [isinstance(side, list) and is_messages(side) for side in (chosen, rejected)]
     if not prompt and (all(lists) or all(_is_transcript(side) for side in (chosen, rejected))):
@@ -464,7 +479,9 @@ def _one_answer(completion: str | None, conversation: str | None, strip: bool) -
         if conversation is not None:
             messages = prompts.as_messages(row[conversation])
             if messages is None:
-                raise LayoutError("not a conversation", "Give a list of {role, content}", conversation, value=row[conversation])
+                raise LayoutError(
+                    "not a conversation", "Give a list of {role, content}", conversation, value=row[conversation]
+                )
             return {**without(row, conversation), **_of_conversation(messages, prompt, conversation)}
         assert completion is not None
         value = _answer(row[completion])
@@ -476,8 +493,20 @@ def _one_answer(completion: str | None, conversation: str | None, strip: bool) -
     return answer
 
 
+def _against(answer: Callable[[Row], dict[str, Any]], rejected: str) -> Callable[[Row], Rows]:
+    """A good answer as it stands, and a rejected one in a column of its own (ms-swift)."""
+
+    def records(row: Row) -> Rows:
+        good = answer(row)
+        return [
+            {**without(good, "completion", rejected), "chosen": good["completion"], "rejected": _answer(row[rejected])}
+        ]
+
+    return records
+
+
 def _of_conversation(messages: list[dict[str, Any]], prompt: Any, column: str) -> dict[str, Any]:
-    """A whole conversation whose last message is the answer; what else the row asks must be in it, or is a system text."""
+    """A whole conversation, whose last message is the answer; a prompt beside it must be in it, or be a system text."""
     asked, answer = prompts.split_conversation(messages, column)
     if isinstance(prompt, list) and all(message.get("role") == "system" for message in prompt):
         asked = [*prompt, *asked]
@@ -543,15 +572,11 @@ def _attributes(row: Row, scales: Sequence[Scale]) -> dict[str, Meaning] | None:
 
 def _answer(value: Any) -> Any:
     """An answer as a text or a list of {role, content}; a number is its text."""
-    return value if isinstance(value, str) else prompts.as_messages(value) or _scalar(value)
+    return value if isinstance(value, str) else prompts.as_messages(value) or _number_text(value)
 
 
-def _scalar(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float) and value == value:
-        return token(value)
-    return value
+def _number_text(value: Any) -> Any:
+    return token(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _is_list(value: Any) -> bool:

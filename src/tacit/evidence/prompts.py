@@ -12,10 +12,12 @@ from typing import Any
 
 from tacit.conversation import completion_text, message_text, parse_transcript, prompt_text
 from tacit.evidence.judgements import canonical
-from tacit.evidence.layout import LayoutError, Row, is_messages
+from tacit.evidence.layout import LayoutError, Row, is_messages, without
 
-MAIN = ("prompt", "instruction", "question", "query", "problem", "user_prompt", "user_message", "user_input", "input")
-MAIN += ("context",)
+MAIN = (
+    *("prompt", "instruction", "question", "query", "problem", "user_prompt", "user_message", "user_input", "input"),
+    "context",
+)
 """Columns that can be the prompt by themselves, in the order in which they are looked for and joined."""
 BESIDE = ("passage", "document")
 """Columns that are part of a prompt beside one of `MAIN`."""
@@ -57,9 +59,9 @@ def compose(row: Row, columns: Mapping[str, str]) -> Any:
         elif ours == "prompt" or (isinstance(value, int | float) and not texts and not messages):
             texts.append(_as_text(value, theirs))
     seen = prompt_text(messages) if messages else ""
-    if not texts and not messages and (blank := next((t for o, t in columns.items() if o in MAIN), None)):
-        if blank not in row or row[blank] is None:
-            raise LayoutError("the prompt is missing", "Give a text or a list of {role, content} messages", blank)
+    main = next((theirs for ours, theirs in columns.items() if ours in MAIN), None)
+    if not texts and not messages and main is not None and row.get(main) is None:
+        raise LayoutError("the prompt is missing", "Give a text or a list of {role, content} messages", main)
     text = "\n\n".join(text for text in texts if not _within(text, seen))
     if messages and text:
         messages = [*messages[:-1], {**messages[-1], "content": f"{message_text(messages[-1])}\n\n{text}"}]
@@ -77,8 +79,14 @@ def compose(row: Row, columns: Mapping[str, str]) -> Any:
     return text
 
 
+def with_prompt(row: Row) -> dict[str, Any]:
+    """The row with its prompt in one column `prompt`, in place of the columns that make it."""
+    columns = prompt_columns(list(row))
+    return {**without(row, *columns.values()), "prompt": compose(row, columns)} if columns else dict(row)
+
+
 def as_messages(value: Any) -> list[dict[str, Any]] | None:
-    """A list of messages as {role, content}, also where it is written {from, value} (ShareGPT); None for anything else."""
+    """A list of messages as {role, content}, also where it is written {from, value} (ShareGPT); None for the rest."""
     if isinstance(value, Mapping) and ("role" in value or "from" in value):
         value = [value]
     if not isinstance(value, list) or not value or not all(isinstance(turn, Mapping) for turn in value):

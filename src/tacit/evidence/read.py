@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tacit.errors import EvidenceError
+from tacit.errors import EvidenceError, TacitError
 from tacit.evidence.dataset import Evidence, from_raw
+from tacit.evidence.judgements import LABEL_MEANINGS, parse_codes
 from tacit.evidence.layout import LayoutError
+from tacit.evidence.prompts import with_prompt
 from tacit.evidence.records import Kind
 from tacit.evidence.sources import raw_batches
+from tacit.evidence.survey import token
+from tacit.evidence.verdicts import VERDICT_MEANINGS
 
 
 def read(
@@ -18,7 +22,12 @@ def read(
     *,
     kind: Kind | None = None,
     columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, Any] | Sequence[str] = (),
+    verdict: Mapping[str, Any] | Sequence[str] = (),
+    ignore: Sequence[str] = (),
     items: str | Path | Mapping[str, str] | None = None,
+    item_columns: Mapping[str, str] | None = None,
+    skip_broken: bool = False,
 ) -> Evidence:
     """Read what people preferred; the layout is recognised by its columns, the file type by its name.
 
@@ -32,9 +41,20 @@ def read(
         Needed only where a layout can be read in several ways (UltraFeedback as ratings or rankings, ...).
     columns
         Columns of the source under other names: ours to theirs, as `{"chosen": "better", "rejected": "worse"}`.
+    labels
+        What values of a judgement of one answer mean, as `["ok=good", "poor=bad", "none=blank"]` or a mapping; numbers
+        in place of good and bad make ratings. Every other value is read by the tables of `tacit.evidence.judgements`.
+    verdict
+        What values of a verdict between two answers mean: first, second, tie or blank, as `["0=first", "1=second"]`.
+    ignore
+        Columns that do not judge although they look like it; they stay beside the records.
     items
         For tables of ids (`winner, loser` = 17, 4): the texts behind them, as a mapping or as a file with columns `id`
         and `text`. Held in memory.
+    item_columns
+        These two columns under other names, as `{"id": "joke_id", "text": "joke"}`.
+    skip_broken
+        Leave out rows that cannot be read instead of raising; `Evidence.broken` counts them after a full pass.
 
     Returns
     -------
@@ -47,8 +67,24 @@ def read(
     MissingExtra
         For `hub:` without the package `datasets`.
     """
-    transform = None if items is None else _lookup(_texts(items))
-    return from_raw(lambda: raw_batches(source), str(source), kind=kind, columns=columns, transform=transform)
+    if item_columns and (items is None or isinstance(items, Mapping)):
+        raise TacitError("--item-columns names columns of a file of texts. Give the file with --items")
+    transform = None if items is None else _lookup(_texts(items, item_columns or {}))
+    return from_raw(
+        lambda: raw_batches(source),
+        str(source),
+        kind=kind,
+        columns=columns,
+        transform=transform,
+        labels=parse_codes("--labels", _pairs(labels), LABEL_MEANINGS, numbers=True),
+        verdict=parse_codes("--verdict", _pairs(verdict), VERDICT_MEANINGS, numbers=False),
+        ignore=ignore,
+        skip_broken=skip_broken,
+    )
+
+
+def _pairs(given: Mapping[str, Any] | Sequence[str]) -> Sequence[str]:
+    return [f"{value}={meaning}" for value, meaning in given.items()] if isinstance(given, Mapping) else given
 
 
 def read_rows(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -59,29 +95,60 @@ def read_rows(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from zip(batch.rows, batch.values, strict=True)
 
 
-def _texts(items: str | Path | Mapping[str, str]) -> Mapping[str, str]:
+def prompted_rows(source: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row, columns) of any readable source, with the whole prompt (system text, input, context, ...) in `prompt`.
+
+    `columns` are as in `read`. Rows without any column of a prompt have none. Raises `EvidenceError` at a row that
+    cannot be read.
+    """
+    renames = {theirs: ours for ours, theirs in (columns or {}).items()}
+    for row, value in read_rows(source):
+        if missing := renames.keys() - value.keys():
+            raise EvidenceError(
+                f"there is no column `{min(missing)}` to read as `{renames[min(missing)]}`",
+                mend=f"The columns are {', '.join(f'`{name}`' for name in value)}",
+                source=str(source),
+                row=row,
+                column=min(missing),
+            )
+        try:
+            yield row, with_prompt({renames.get(name, name): cell for name, cell in value.items()})
+        except LayoutError as error:
+            raise error.at(str(source), row) from None
+
+
+def _texts(items: str | Path | Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str]:
     if isinstance(items, Mapping):
         return items
+    if unknown := names.keys() - {"id", "text"}:
+        raise TacitError(f"--item-columns {min(unknown)}=...: texts have an `id` and a `text`. Name one of these")
+    identifier, text = names.get("id", "id"), names.get("text", "text")
     texts: dict[str, str] = {}
     for row, value in read_rows(items):
-        for column in ("id", "text"):
+        for column in (identifier, text):
             if column not in value:
                 raise EvidenceError(
                     "the column is missing",
-                    mend="A file of items needs the columns `id` and `text`",
+                    mend="A file of texts needs the columns `id` and `text`; name others with --item-columns"
+                    f" id=... text=... This one has {', '.join(f'`{name}`' for name in value)}",
                     source=str(items),
                     row=row,
                     column=column,
                 )
-        texts[str(value["id"])] = value["text"]
+        key = token(value[identifier]) or ""
+        if texts.setdefault(key, value[text]) != value[text]:
+            raise EvidenceError(
+                "the id stands for two texts", mend="Give each text an id of its own", source=str(items), row=row,
+                column=identifier, value=value[identifier],
+            )  # fmt: skip
     return texts
 
 
 def _lookup(texts: Mapping[str, str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def text(column: str, item: Any) -> str:
         try:
-            return texts[str(item)]
-        except KeyError:
+            return texts[item] if item in texts else texts[token(item) or ""]
+        except (KeyError, TypeError):
             raise LayoutError(
                 "no item has this id", "Add it to the items, or delete the row", column, value=item
             ) from None

@@ -24,11 +24,24 @@ from pydantic_core import from_json
 from tacit.errors import EvidenceError, MissingExtra
 from tacit.evidence.bounded import BLOCK, LONGEST, LineTooLong, open_text
 
+
+def words(text: str) -> frozenset[str]:
+    """The words of a table that is written as a text."""
+    return frozenset(text.split())
+
+
 BATCH = 256
 _NESTED = 100
 """Brackets of one row from which on it is looked at for its depth."""
 _TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
+_NESTED = words(
+    """
+    completions responses generations outputs candidates labels ranks continuations votes score scores ratings
+    rewards instances annotations data items reward_model summaries messages conversations history tools
+    """
+)
+"""Columns of tables whose cells are JSON lists or objects, if they look like them."""
 _READABLE = (
     "Give JSON lines, a JSON array, CSV, TSV (each also as .gz), Parquet, an Arrow or `datasets` folder, or hub:NAME"
 )
@@ -320,7 +333,7 @@ def _table(path: Path) -> Iterator[RawBatch]:
                     )
                 )
             elif cells:
-                batch.add(row, {name: _cell(cell) for name, cell in zip(header, cells, strict=True)})
+                batch.add(row, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)})
             row = blank + reader.line_num + 1
             if len(batch.rows) + len(batch.faults) >= BATCH:
                 yield batch
@@ -339,14 +352,24 @@ def _broken_quotes(path: Path, row: int, error: csv.Error) -> EvidenceError:
     )
 
 
-def _cell(cell: str) -> Any:
-    """A cell as it stands, or the JSON list or object that it holds (messages, ranks, attributes)."""
+def _cell(name: str, cell: str) -> Any:
+    """A cell as it stands: a text, also where it happens to be JSON, which an answer may be.
+
+    Lists and objects are read where only they can be meant: in the columns of `_NESTED`, and lists of messages.
+    """
     if cell[:1] in ("[", "{") and cell[-1:] in ("]", "}"):
         try:
-            return from_json(cell)
+            value = from_json(cell)
         except ValueError:
             return cell
+        plain = name.strip().lower()
+        if plain in _NESTED or (isinstance(value, list) and value and all(map(_is_message, value))):
+            return value
     return cell
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and ("role" in value or {"from", "value"} <= value.keys())
 
 
 # --- columns ---

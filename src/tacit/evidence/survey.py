@@ -22,7 +22,7 @@ def token(value: Any) -> str | None:
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
         return "true" if value else "false"

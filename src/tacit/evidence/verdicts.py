@@ -1,8 +1,8 @@
 """Which of two answers people preferred: which columns hold the answers and the verdict, and what the verdict says.
 
 Words, letters, the columns' own names, models' names and the answer itself name a side wherever they stand. A number
-names a side only where a known layout says so (`KNOWN`), or by --verdict; every other column of numbers is refused after
-all of its values were seen, with both readings.
+names a side only where a known layout says so, or by --verdict; every other column of numbers is refused after all of
+its values were seen, with both readings.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ from typing import Any
 from tacit.errors import EvidenceError
 from tacit.evidence.judgements import VERDICTS, canonical
 from tacit.evidence.layout import LayoutError, Row
+from tacit.evidence.sources import words
 from tacit.evidence.survey import Values, number_of, token
 
-TIES = frozenset(
-    "tie tied ties equal equals equally draw drawn same both neither bothbad both_bad tie_bothbad tie_both_bad both_good"
-    " tie_bothgood no_preference no_difference indifferent a=b b=a similar equally_good equally_bad".split()
+TIES = words(
+    """
+    tie tied ties equal equals equally draw drawn same both neither bothbad both_bad tie_bothbad tie_both_bad
+    both_good tie_bothgood no_preference no_difference indifferent a=b b=a similar equally_good equally_bad
+    """
 )
 """Words for a tie, both answers being bad included."""
-SKIPPED = frozenset("skip skipped no_vote no_answer unlabeled unlabelled".split())
+SKIPPED = words("skip skipped no_vote no_answer unlabeled unlabelled")
 """Words for no verdict."""
 _SUFFIXES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"))
 _THIRD = {("a", "b"): "c", ("1", "2"): "3", ("0", "1"): "2", ("first", "second"): "third", ("one", "two"): "three"}
 _ANSWERS = (
-    "response answer completion output conversation reply generation text message summary candidate option story"
-    " assistant result a content version system item".split()
+    *("response", "answer", "completion", "output", "conversation", "reply", "generation", "text", "message"),
+    *("summary", "candidate", "option", "story", "assistant", "result", "a", "content", "version", "system", "item"),
 )
 _MODELS = ("model", "model_name", "generator", "bot", "source")
 _FIRST, _SECOND = r"(?:a|1st|first|left|one|1)", r"(?:b|2nd|second|right|two|2)"
-_NOUN = r"(?:the\s+)?(?:(?:response|answer|completion|output|model|assistant|option|candidate|system|summary|text)[\s_-]*)?"
+_NOUN = (
+    r"(?:the\s+)?(?:(?:response|answer|completion|output|model|assistant|option|candidate|system|summary|text)[\s_-]*)?"
+)
 _MUCH = r"(?:is\s+)?(?:much|slightly|significantly|clearly|marginally|a\s+bit|a\s+little|a\s+lot|far|strongly)?\s*"
 _SAYS = (
     r"(?:(?:i\s+)?(?:strongly\s+|slightly\s+|much\s+)?prefer(?:red)?\s+)?{noun}{side}"
@@ -152,9 +157,9 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
 
     `codes` are what --verdict says. Raises `EvidenceError` for numbers that neither it nor a known layout explains.
     """
-    words = [word for word in values.rows if word not in codes]
-    numbers = sorted({number for word in words if (number := number_of(word)) is not None})
-    truths = {word for word in words if word in ("true", "false")}
+    tokens = [word for word in values.rows if word not in codes]
+    numbers = sorted({number for word in tokens if (number := number_of(word)) is not None})
+    truths = {word for word in tokens if word in ("true", "false")}
     alpaca = canonical(sides.first) == "output_1" and canonical(sides.verdict) in ("preference", "label")
     if codes and not any(word in codes for word in values.rows) and "" not in codes:
         raise EvidenceError(
@@ -168,7 +173,7 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
         if not label or set(numbers) <= {1, 2}:
             return VerdictCode(sides, codes, probabilities=True)
     if numbers or truths:
-        odd = next(word for word in words if number_of(word) is not None or word in truths)
+        odd = next(word for word in tokens if number_of(word) is not None or word in truths)
         raise EvidenceError(
             f"{'numbers' if numbers else 'true and false'} in a verdict ({_listed(list(values.rows))}) do not say which"
             " answer they name",
@@ -181,33 +186,30 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
 
 
 def _both_readings(sides: Sides, numbers: list[float], many: bool) -> str:
-    if not numbers:
-        low, high, middle = "false", "true", []
-    elif len(numbers) == 1:
-        low = high = f"{numbers[0]:g}"
+    """How to go on: --verdict with low values naming the first answer, and the other way round."""
+    if many or len(numbers) > 9:
         return (
-            f"Give --verdict {low}=first if it names `{sides.first}`, --verdict {low}=second if it names"
-            f" `{sides.second}`, or --verdict {low}=tie"
+            f"Write which answer won as `{sides.first}`, `{sides.second}` or `tie`, or as a number from 1 to 2 in"
+            " columns `output_1`, `output_2`, `preference`"
         )
-    else:
-        if many or len(numbers) > 9:
-            return (
-                f"Write which answer won as `{sides.first}`, `{sides.second}` or `tie`, or as a number from 1 to 2 in"
-                " columns `output_1`, `output_2`, `preference`"
-            )
-        half = len(numbers) // 2
-        ends = [f"{number:g}" for number in numbers]
-        lows, highs, ties = ends[:half], ends[-half:], ends[half : len(ends) - half]
-        first = ",".join(
-            [*(f"{n}=first" for n in lows), *(f"{n}=tie" for n in ties), *(f"{n}=second" for n in highs)]
+    ends = [f"{number:g}" for number in numbers] or ["false", "true"]
+    if len(ends) == 1:
+        return (
+            f"Give --verdict {ends[0]}=first if it names `{sides.first}`, --verdict {ends[0]}=second if it names"
+            f" `{sides.second}`, or --verdict {ends[0]}=tie"
         )
-        second = ",".join(
-            [*(f"{n}=second" for n in lows), *(f"{n}=tie" for n in ties), *(f"{n}=first" for n in highs)]
+    half = len(ends) // 2
+    readings = [
+        ",".join(
+            [f"{end}={low}" for end in ends[:half]]
+            + [f"{end}=tie" for end in ends[half : len(ends) - half]]
+            + [f"{end}={high}" for end in ends[-half:]]
         )
-        return f"Give --verdict {first} if low numbers name `{sides.first}`, or --verdict {second} if they do not"
+        for low, high in (("first", "second"), ("second", "first"))
+    ]
     return (
-        f"Give --verdict {low}=first,{high}=second if {low} names `{sides.first}`, or"
-        f" --verdict {high}=first,{low}=second if {high} does"
+        f"Give --verdict {readings[0]} if {ends[0]} names `{sides.first}`, or --verdict {readings[1]} if it names"
+        f" `{sides.second}`"
     )
 
 
@@ -258,5 +260,5 @@ def _plain(word: str) -> str:
     return re.sub(r"[\s_-]+", "_", word.strip(" .!'\"[]*"))
 
 
-def _listed(words: list[str]) -> str:
-    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+def _listed(tokens: list[str]) -> str:
+    return ", ".join(tokens[:8]) + (", ..." if len(tokens) > 8 else "")

@@ -19,7 +19,7 @@ from tacit.conversation import Prompt, prompt_text
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import read, read_rows
 from tacit.evidence.layout import is_messages
-from tacit.evidence.records import Kind
+from tacit.evidence.read import prompted_rows
 from tacit.policies.contract import Policy, Sampling
 from tacit.policies.endpoint import EndpointPolicy
 from tacit.policies.tokens import PromptError
@@ -97,20 +97,19 @@ class Samples:
 def read_prompts(
     source: str | Path,
     *,
-    kind: Kind | None = None,
-    columns: Mapping[str, str] | None = None,
-    items: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     limit: int | None = None,
 ) -> list[Asked]:
-    """The distinct prompts of a file, in their order, at most `limit`.
+    """The distinct prompts of a file, in their order, at most `limit`; `reading` are arguments of `tacit.read`.
 
     Raises `EvidenceError` where there is none, or where a prompt is no text and no list of messages.
     """
-    named = (columns or {}).get("prompt", "prompt")
+    options = {name: value for name, value in (reading or {}).items() if value}
+    columns = options.get("columns") or {}
     first = next(iter(read_rows(source)), (0, {}))[1]
-    plain = named in first and items is None
+    plain = not options.keys() - {"columns"} and columns.get("prompt", "prompt") in first
     found: dict[str, Asked] = {}
-    for asked in _plain(source, named) if plain else _of_evidence(source, kind, columns, items):
+    for asked in _plain(source, columns) if plain else _of_evidence(source, options):
         key = prompt_text(asked.prompt)
         if key not in found:
             if limit is not None and len(found) == limit:
@@ -221,22 +220,20 @@ class Tally:
         return found
 
 
-def _plain(source: str | Path, column: str) -> Iterator[Asked]:
-    for row, values in read_rows(source):
-        prompt: Any = values.get(column)
+def _plain(source: str | Path, columns: Mapping[str, str]) -> Iterator[Asked]:
+    for row, values in prompted_rows(source, columns):
+        prompt: Any = values.get("prompt")
         if not (isinstance(prompt, str) or is_messages(prompt)):
             raise EvidenceError(
-                "wrong value" if column in values else "the column is missing",
+                "wrong value" if "prompt" in values else "the column is missing",
                 mend="It must be a text or a list of {role, content} messages", source=str(source), row=row,
-                column=column, value=prompt,
+                column="prompt", value=prompt,
             )  # fmt: skip
-        yield Asked(prompt, row, {k: v for k, v in values.items() if k != column and k not in _OF_OTHERS})
+        yield Asked(prompt, row, {k: v for k, v in values.items() if k != "prompt" and k not in _OF_OTHERS})
 
 
-def _of_evidence(
-    source: str | Path, kind: Kind | None, columns: Mapping[str, str] | None, items: str | Path | None
-) -> Iterator[Asked]:
-    for row, record in read(source, kind=kind, columns=columns, items=items).rows():
+def _of_evidence(source: str | Path, reading: Mapping[str, Any]) -> Iterator[Asked]:
+    for row, record in read(source, **reading).rows():
         yield Asked(record.prompt, row)  # type: ignore[attr-defined]  # every kind of record has one
 
 

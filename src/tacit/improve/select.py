@@ -8,7 +8,7 @@ prompt follow each other. A gold column holds the true reward: a list beside `co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 
 from tacit.conversation import Completion, Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError
-from tacit.evidence import read_rows
 from tacit.evidence.layout import is_messages
+from tacit.evidence.read import prompted_rows
 from tacit.improve.best_of_n import best_of_n_curve
 from tacit.rewards.contract import Reward
 from tacit.rewards.scoring import member_scores, spread
@@ -66,14 +66,16 @@ class Selected:
         return row
 
 
-def read_candidates(source: str | Path, *, gold: str = "gold") -> Iterator[Candidates]:
+def read_candidates(
+    source: str | Path, *, gold: str = "gold", columns: Mapping[str, str] | None = None
+) -> Iterator[Candidates]:
     """Candidates of a file in any format that `tacit.read` knows, a prompt at a time.
 
     Raises `EvidenceError` for a row without prompt or completions, a gold column of another length or not of numbers,
     and for a prompt whose rows do not follow each other.
     """
     seen: set[int] = set()
-    for prompt, rows in groupby(_entries(source, gold), key=lambda entry: prompt_text(entry.prompt)):
+    for prompt, rows in groupby(_entries(source, gold, columns), key=lambda entry: prompt_text(entry.prompt)):
         entries = list(rows)
         first = entries[0]
         if hash(prompt) in seen:
@@ -182,9 +184,9 @@ def _first(entry: Candidates, n: int | None) -> Candidates:
     return replace(entry, completions=entry.completions[:n], gold=gold)
 
 
-def _entries(source: str | Path, gold: str) -> Iterator[Candidates]:
+def _entries(source: str | Path, gold: str, columns: Mapping[str, str] | None) -> Iterator[Candidates]:
     empty = True
-    for row, values in read_rows(source):
+    for row, values in prompted_rows(source, columns):
         empty = False
         many = values.get("completions") is not None
         column = "completions" if many else "completion"

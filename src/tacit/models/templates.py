@@ -10,7 +10,7 @@ from tacit.errors import TacitError
 
 
 def messages_of(prompt: Prompt, completion: Completion | None = None) -> list[Message]:
-    """An exchange as messages of role and text (tool calls included): a string is one message of the user, or of the assistant."""
+    """An exchange as messages of role and text, tool calls included: a string is the user's, or the assistant's."""
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     said = [] if completion is None else completion
     said = [{"role": "assistant", "content": said}] if isinstance(said, str) else list(said)

@@ -56,25 +56,50 @@ class Reading(Options):
     kind: Annotated[Kind | None, Parameter(group="Reading")] = None
     """What people gave, where the columns allow several readings."""
     columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
-    """Columns under other names, as prompt=question chosen=better."""
+    """Columns under other names, as prompt=question chosen=better; label=COLUMN judges an answer."""
+    labels: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """What values of a judgement mean, as ok=good poor=bad none=blank, or numbers, as poor=1 ok=2 great=3."""
+    verdict: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """What values of a verdict between two answers mean, as 0=first 1=second 2=tie 9=blank."""
+    ignore: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """Columns that do not judge although they look like it; they are kept beside the records."""
     items: Annotated[Path | None, Parameter(group="Reading")] = None
-    """File with columns `id` and `text`, where the evidence holds ids of texts."""
+    """File of texts with columns `id` and `text`, where the evidence holds ids of them."""
+    item_columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """Columns of --items under other names, as id=joke_id text=joke."""
+    skip_broken: Annotated[bool, Parameter(group="Reading"), Flag] = False
+    """Leave out rows that cannot be read, and say how many, in place of stopping at the first."""
 
-    def read(self, source: str | Path) -> Evidence:
-        """The evidence in `source`."""
+    def read(self, source: str | Path, *, kind: Kind | None = None) -> Evidence:
+        """The evidence in `source`; of `kind` where the verb asks for one."""
         from tacit.evidence import read
 
-        return read(source, kind=self.kind, columns=self.named() or None, items=self.items)
+        return read(source, **self.reading() | ({} if kind is None else {"kind": kind}))
 
-    def named(self) -> dict[str, str]:
-        """Our columns by their names in the source."""
-        named: dict[str, str] = {}
-        for column in (part for given in self.columns for part in given.split(",")):
-            ours, equals, theirs = column.partition("=")
-            if not (ours and equals and theirs):
-                raise TacitError(f"--columns {column}: give ours=theirs, as prompt=question")
-            named[ours.strip()] = theirs.strip()
-        return named
+    def reading(self) -> dict[str, Any]:
+        """These options as `tacit.evidence.read` takes them."""
+        return {
+            "kind": self.kind,
+            "columns": pairs("--columns", self.columns) or None,
+            "labels": self.labels,
+            "verdict": self.verdict,
+            "ignore": [name for text in self.ignore for name in text.split(",")],
+            "items": self.items,
+            "item_columns": pairs("--item-columns", self.item_columns) or None,
+            "skip_broken": self.skip_broken,
+        }
+
+
+def pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
+    """Our names to theirs, from ours=theirs."""
+    named: dict[str, str] = {}
+    for pair in (part for text in given for part in text.split(",")):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and equals and theirs):
+            raise TacitError(f"{flag} {pair}: give ours=theirs, as prompt=question")
+        if named.setdefault(ours, theirs) != theirs:
+            raise TacitError(f"{flag} {pair}: `{ours}` is given twice. Give it once")
+    return named
 
 
 class Caution(Options):
@@ -116,5 +141,7 @@ class ForOne(Reading, Caution):
         from tacit.evidence import read
         from tacit.rewards.people.choices import adapted
 
-        choices = list(read(self.for_, kind="comparison", items=self.items))
+        choices = list(
+            read(self.for_, kind="comparison", items=self.items, item_columns=self.reading()["item_columns"])
+        )
         return adapted(loaded, choices), choices

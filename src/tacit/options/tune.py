@@ -228,10 +228,8 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations):
             "cache",
             "config",
             "json_",
-            "kind",
-            "columns",
         }
-        about |= {"items", "pessimism", "pessimism_strength", "run_code"}
+        about |= {*Reading.model_fields, *Caution.model_fields} - {"seed"}
         # By their defaults and not by their values: 0 and False may be what somebody asks for.
         values = self.model_dump(exclude=about, exclude_none=True, exclude_defaults=True)
         return {"seed": self.seed, **values}

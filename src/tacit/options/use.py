@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
@@ -75,6 +76,8 @@ class SelectOptions(Caution):
     """Estimate what best-of-n gains in true reward for n = 1, 2, 4, ... and all; needs the gold column."""
     gold: str = "gold"
     """Column of the true reward."""
+    columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
+    """Columns under other names, as prompt=question completion=answer."""
     cache: Path | None = None
     """Folder of encoded texts; kept in memory only unless given."""
 

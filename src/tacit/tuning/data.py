@@ -11,7 +11,8 @@ import torch
 
 from tacit.conversation import Prompt, prompt_text
 from tacit.errors import EvidenceError, TacitError
-from tacit.evidence import Evidence, read_rows
+from tacit.evidence import Evidence
+from tacit.evidence.read import prompted_rows
 from tacit.policies.contract import Responses, TrainablePolicy
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def read_prompts(source: str | Path, evidence: Evidence | None = None) -> list[P
             prompt: Prompt = getattr(record, "prompt", "")
             found.setdefault(prompt_text(prompt), prompt)
     else:
-        for row, values in read_rows(source):
+        for row, values in prompted_rows(source):
             prompt = values.get("prompt", "")
             if not isinstance(prompt, str | list) or not prompt:
                 raise EvidenceError(

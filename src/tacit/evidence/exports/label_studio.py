@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tacit.evidence.layout import LayoutError, Row, Rows, layout, pair_of, without
-from tacit.evidence.mappings import ALIASES, SIDES, verdict_of, with_prompt
+from tacit.evidence.prompts import PROMPT_COLUMNS, with_prompt
+from tacit.evidence.verdicts import find_sides
 
-_NAMES = (*SIDES, ("text1", "text2"), ("answer_1", "answer_2"), ("item1", "item2"), ("output1", "output2"))
 _ITEM = ("body", "text", "html", "title")
 _OF_THE_EXPORT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
 """Columns that JSON-MIN and CSV add to the data."""
@@ -47,7 +47,7 @@ def comparisons(row: Row) -> Rows:
                     {**kept, **_kept(row, beside)},
                     left,
                     right,
-                    verdict_of(chosen, "left", "right", "data"),
+                    float(chosen == "left"),
                     shown=True,
                 )
             )
@@ -79,7 +79,7 @@ def flat_comparison(row: Row) -> Rows:
     if not column:
         return []
     left, right, kept = _answers(without(row, column), None)
-    return [pair_of(kept, left, right, verdict_of(chosen, "left", "right", column), shown=True)]
+    return [pair_of(kept, left, right, float(chosen == "left"), shown=True)]
 
 
 def chosen_side(row: Row) -> tuple[str, str] | None:
@@ -124,11 +124,10 @@ def _answers(data: Row, column: str | None, to_name: Any = None) -> tuple[Any, A
     items = data.get("items")
     if isinstance(items, list) and len(items) == 2:
         return _item(items[0]), _item(items[1]), with_prompt(without(data, "items"))
-    aside = ("prompt", *ALIASES["prompt"], *_OF_THE_EXPORT)
+    aside = (*PROMPT_COLUMNS, *_OF_THE_EXPORT)
     texts = [name for name, value in data.items() if isinstance(value, str) and name not in aside]
-    told = str(to_name).split(",")
-    pairs = (*([(told[0], told[1])] if len(told) == 2 else []), *_NAMES)
-    named = next(((left, right) for left, right in pairs if left in data and right in data), None)
+    tags = str(to_name).split(",")
+    named = (tags[0], tags[1]) if len(tags) == 2 and all(name in data for name in tags) else find_sides(data)
     if named is None and len(texts) != 2:
         reason = f"the two answers were not found among {', '.join(f'`{name}`' for name in data)}"
         raise LayoutError(reason, "Name them `answer1` (left) and `answer2` (right)", column)
