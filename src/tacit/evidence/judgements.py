@@ -8,7 +8,7 @@ values, or values that can be read in two ways, is refused with the flags that d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -183,10 +183,16 @@ def scale_of(
     odd, row = values.text or next((word, values.rows[word]) for word in tokens if not _known(word))
     raise _refused(
         column, "are not all judgements that are known", values, [odd], source,
-        f"Give --labels {odd}=good (or bad, blank, a number) for each of them, name another column with --columns"
+        f"Give --labels {shortened([odd])}=good (or bad, blank, a number) for each of them, name another column with --columns"
         f" label=COLUMN, or leave this one out with --ignore {column}",
         row,
     )  # fmt: skip
+
+
+def shortened(tokens: Sequence[str]) -> str:
+    """A few values as a message shows them."""
+    shown = [token if len(token) <= 30 else token[:29] + "…" for token in tokens[:8]]
+    return ", ".join(shown) + (", ..." if len(tokens) > 8 else "")
 
 
 def judges(values: Values) -> bool:
@@ -287,7 +293,7 @@ def _mixed(column: str, word: str, values: Values, source: str) -> EvidenceError
 def _refused(
     column: str, what: str, values: Values, tokens: list[str], source: str, mend: str, row: int | None = None
 ) -> EvidenceError:
-    shown = ", ".join(list(values.rows)[:8]) + (", ..." if len(values.rows) > 8 else "")
+    shown = shortened(list(values.rows))
     return EvidenceError(
         f"a column of judgements whose values ({shown}) {what}",
         mend=mend,

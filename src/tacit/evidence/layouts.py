@@ -28,7 +28,7 @@ from tacit.evidence.judgements import (
 )
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, is_messages, pair_of, without
 from tacit.evidence.records import KINDS, Kind
-from tacit.evidence.survey import Values, number_of, token
+from tacit.evidence.survey import Values, token
 from tacit.evidence.verdicts import VerdictCode, code_of, sides_of
 
 CHOSEN = ("chosen", "winner", "chosen_response", "preferred", "better", "preferred_response", "accepted")
@@ -265,13 +265,14 @@ class _General:
             if conversation is not None and prompts.as_messages(self.row[conversation]) is None:
                 conversation = None
         columns = (completion, conversation)
-        judged = self.judged(columns) if completion or conversation else self.judged(("answer",))
-        if judged is not None and completion is None and conversation is None:
-            completion = self.column("answer")
-        if completion is None and conversation is None:
+        answer_column = None if completion or conversation else self.column("answer")
+        if not (completion or conversation or answer_column) or not (self.prompt or conversation):
             return None
-        if not self.prompt and conversation is None:
-            return None
+        judged = self.judged((*columns, answer_column))
+        if answer_column is not None:
+            if judged is None:
+                return None
+            completion = answer_column
         strip = completion is not None and self.repeats(completion)
         answer = _one_answer(completion, conversation, strip)
         rejected = self.column(*REJECTED)
@@ -318,11 +319,10 @@ class _General:
         explicit = next((name for name in ("label", "score") if name in known), None)
         if explicit == "score" and any(isinstance(row.get("score"), Mapping) for row in self.peek):
             return _Judged("rating", ("score",), lambda row: row["score"])
-        if explicit and (native := _native_values(explicit, self.peek)) and not request.labels:
+        if explicit and not request.labels and _is_native(explicit, self.peek):
             kind: Kind = "outcome" if explicit == "label" else "rating"
             if self.kind in (None, kind):
-                scale = Scale(explicit, "outcome" if explicit == "label" else "rating", native, {})
-                return _Judged(kind, (explicit,), lambda row: scale.value(row[explicit]))
+                return _Judged(kind, (explicit,), lambda row: None if token(row[explicit]) is None else row[explicit])
         names: list[str] = [explicit] if explicit else known
         values = {name: found for name, found in request.survey(names, lambda values: True).items() if found.count}
         for name in values:
@@ -402,14 +402,11 @@ class _Judged:
         return None
 
 
-def _native_values(column: str, peek: Sequence[Row]) -> Callable[[str], Meaning] | None:
-    """How to read `label` or `score` where the first rows hold true and false, or numbers, as records do."""
-    cells = [row.get(column) for row in peek if row.get(column) is not None]
-    if column == "label" and cells and all(type(cell) is bool for cell in cells):
-        return lambda word: {"true": True, "false": False}.get(word)
-    if column == "score" and cells and all(type(cell) in (float, int) for cell in cells):
-        return number_of
-    return None
+def _is_native(column: str, peek: Sequence[Row]) -> bool:
+    """Whether `label` or `score` holds true and false, or numbers, as records do, in all of the first rows."""
+    cells = [row[column] for row in peek if row.get(column) is not None]
+    types = (bool,) if column == "label" else (float, int)
+    return bool(cells) and all(type(cell) in types for cell in cells)
 
 
 def _pair_records(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:

@@ -35,7 +35,7 @@ _NESTED = 100
 """Brackets of one row from which on it is looked at for its depth."""
 _TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _SUFFIXES = (*_TEXT, ".parquet", ".arrow", ".feather")
-_NESTED = words(
+_LISTED = words(
     """
     completions responses generations outputs candidates labels ranks continuations votes score scores ratings
     rewards instances annotations data items reward_model summaries messages conversations history tools
@@ -355,7 +355,7 @@ def _broken_quotes(path: Path, row: int, error: csv.Error) -> EvidenceError:
 def _cell(name: str, cell: str) -> Any:
     """A cell as it stands: a text, also where it happens to be JSON, which an answer may be.
 
-    Lists and objects are read where only they can be meant: in the columns of `_NESTED`, and lists of messages.
+    Lists and objects are read where only they can be meant: in the columns of `_LISTED`, and lists of messages.
     """
     if cell[:1] in ("[", "{") and cell[-1:] in ("]", "}"):
         try:
@@ -363,7 +363,7 @@ def _cell(name: str, cell: str) -> Any:
         except ValueError:
             return cell
         plain = name.strip().lower()
-        if plain in _NESTED or (isinstance(value, list) and value and all(map(_is_message, value))):
+        if plain in _LISTED or (isinstance(value, list) and value and all(map(_is_message, value))):
             return value
     return cell
 

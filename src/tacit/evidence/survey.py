@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from tacit.evidence.sources import RawBatch
 
 LIMIT = 1000
 """Different values of a column that are remembered; of further numbers only that they are numbers."""
+_NUMBER = re.compile(r"[+\-−]?(?:\d+\.?\d*|\.\d+)(?:e[+\-]?\d+)?", re.IGNORECASE | re.ASCII)
 _BLANK = {"", "nan", "null", "n/a", "na", "<na>", "#n/a", "nat"}
 
 
@@ -36,13 +38,10 @@ def token(value: Any) -> str | None:
 
 
 def number_of(text: str) -> float | None:
-    """The finite number that a text is (`3`, `-1.5`, `+1`), or None; `1_000` and `1e5` are texts to a person."""
-    if not text or text[0] not in "0123456789+-.−" or any(c not in "0123456789+-.−" for c in text):
+    """The finite number that a text is (`3`, `-1.5`, `+1`, `2e-5`), or None; `1_000` and `inf` are none to a person."""
+    if not _NUMBER.fullmatch(text):
         return None
-    try:
-        number = float(text.replace("−", "-"))
-    except ValueError:
-        return None
+    number = float(text.replace("−", "-"))
     return number if math.isfinite(number) else None
 
 

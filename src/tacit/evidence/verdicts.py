@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tacit.errors import EvidenceError
-from tacit.evidence.judgements import VERDICTS, canonical
+from tacit.evidence.judgements import VERDICTS, canonical, shortened
 from tacit.evidence.layout import LayoutError, Row
 from tacit.evidence.sources import words
 from tacit.evidence.survey import Values, number_of, token
@@ -164,7 +164,7 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
     if codes and not any(word in codes for word in values.rows) and "" not in codes:
         raise EvidenceError(
             f"--verdict explains {', '.join(codes)}, and no row has such a verdict",
-            mend=f"The values are {_listed(list(values.rows))}",
+            mend=f"The values are {shortened(list(values.rows))}",
             source=source,
             column=sides.verdict,
         )
@@ -175,8 +175,8 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
     if numbers or truths:
         odd = next(word for word in tokens if number_of(word) is not None or word in truths)
         raise EvidenceError(
-            f"{'numbers' if numbers else 'true and false'} in a verdict ({_listed(list(values.rows))}) do not say which"
-            " answer they name",
+            f"{'numbers' if numbers else 'true and false'} in a verdict ({shortened(list(values.rows))}) do not say"
+            " which answer they name",
             mend=_both_readings(sides, numbers, values.many),
             source=source,
             row=values.rows[odd],
@@ -258,7 +258,3 @@ def _named(word: str, row: Row, sides: Sides) -> float | None:
 
 def _plain(word: str) -> str:
     return re.sub(r"[\s_-]+", "_", word.strip(" .!'\"[]*"))
-
-
-def _listed(tokens: list[str]) -> str:
-    return ", ".join(tokens[:8]) + (", ..." if len(tokens) > 8 else "")
