@@ -28,7 +28,7 @@ from tacit.rewards.contract import Comparing
 from tacit.rewards.judge import Judge, JudgeError, JudgeSettings, PairwiseJudge, fit, judge_of, read_settings
 from tacit.rewards.judge.calibration import calibrate, nll
 from tacit.rewards.judge.calls import Usage
-from tacit.rewards.judge.questions import expected, label_logprobs, label_of, log_odds, number, question, verdict
+from tacit.rewards.judge.questions import expected, label_logprobs, label_of, log_odds, question
 from tacit.rewards.judge.reward import _shares
 
 pytest.importorskip("httpx2")
@@ -201,32 +201,6 @@ def test_a_number_in_two_tokens_takes_its_share() -> None:
     assert expected(found) == pytest.approx(0.2 + 0.4 + 6)
     whole = label_logprobs([("10", math.log(0.5)), ("1", math.log(0.5))], labels)
     assert expected(whole) == pytest.approx(5.5)
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [("Yes", "Yes"), ("**No**, since", "No"), ("It is wrong. Verdict: no", "No"), ("Yes and no", None), ("Maybe", None),
-     ("The answer is: Yes. No doubt", "Yes")],
-)  # fmt: skip
-def test_verdicts_in_text(text: str, label: str | None) -> None:
-    assert verdict(text, ("Yes", "No")) == label
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [("A", "A"), ("A, since B is worse", "A"), ("Answer B is better", "B"), ("a tie", None), ("A is like B", None)],
-)
-def test_letters_in_text(text: str, label: str | None) -> None:
-    assert verdict(text, ("A", "B")) == label
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("7", 7.0), ("7/10", 7.0), ("Score: 8.5 out of 10", 8.5), ("It has 3 flaws. Rating: **4**", 4.0), ("11", None),
-     ("between 3 and 4", None), ("none", None), ("10", 10.0), ("9 of the 10 points", 9.0)],
-)  # fmt: skip
-def test_numbers_in_text(text: str, value: float | None) -> None:
-    assert number(text, 1, 10) == value
 
 
 def test_texts_are_filled_in_once() -> None:
@@ -419,7 +393,7 @@ def test_an_endpoint_without_probabilities_says_what_to_do(make: Any, server: Fa
 
 def test_an_answer_that_is_no_verdict_stops_or_counts_as_undecided(make: Any, server: FakeServer) -> None:
     server.text = lambda text, body: "As a language model I cannot say."  # type: ignore[method-assign]
-    with pytest.raises(JudgeError, match=r"row 1: the judge answers 'As a language model .* none of Yes, No"):
+    with pytest.raises(JudgeError, match=r"'As a language .* to the prompt 'How do .* marks no verdict \(Yes or No\)"):
         make(read="text").score(PROMPTS, COMPLETIONS)
     judge = make(read="text", unreadable="neutral")
     np.testing.assert_allclose(judge.score(PROMPTS, COMPLETIONS), 0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its answer is read. Pure functions.
+"""What a judge is asked, and how the probabilities of its answer are read. Pure functions.
 
 The labels of a mode are the words that its answer must begin with: Yes and No, A and B, or the numbers of the scale.
 Every surface form of a label counts (" Yes", "yes", "**Yes"): their probabilities are added, as logarithms.
@@ -42,8 +42,6 @@ _INSTRUCTIONS = {
     "pairwise": "Reply with one letter: A or B.",
 }
 _CRITIQUE = "First write a short critique: what is right, what is wrong. Do not give your verdict yet."
-_MARK = r"(?:verdict|answer|score|rating)\W{0,12}(?:is\W{1,4})?"
-_NUMBER = r"(-?\d+(?:\.\d+)?)"
 _AROUND = " \t\r\n▁ĠĊ\"'`*_()[]{}<>.,:;!#"
 
 
@@ -158,29 +156,6 @@ def expected(logprobs: Mapping[str, float]) -> float | None:
     most = max(logprobs.values())
     weight = {label: math.exp(value - most) for label, value in logprobs.items()}
     return sum(float(label) * share for label, share in weight.items()) / sum(weight.values())
-
-
-def verdict(text: str, labels: Sequence[str]) -> str | None:
-    """The word label that a text names: after its last "verdict", "answer" or the like, else the only one in it."""
-    marked = [label_of(word, labels) for word in re.findall(_MARK + r"([^\W\d_]+)", text, re.IGNORECASE)]
-    named = [label for label in marked if label is not None]
-    if named:
-        return named[-1]
-    opening = re.match(r"\W*([^\W\d_]+)\s*(?:$|[^\w\s])", text)
-    if opening is not None and label_of(opening[1], labels) is not None:
-        return label_of(opening[1], labels)
-    found = {label_of(word, labels) for word in re.findall(r"[^\W\d_]+", text)} - {None}
-    return found.pop() if len(found) == 1 else None
-
-
-def number(text: str, low: float, high: float) -> float | None:
-    """The number on the scale that a text names: after its last "score" or the like, else the first or the only one."""
-    plain = re.sub(r"(\d)\s*(?:/|out of)\s*\d+(?:\.\d+)?", r"\1", text)
-    marked = re.findall(_MARK + _NUMBER, plain, re.IGNORECASE)
-    opening = re.match(r"\W*?" + _NUMBER, plain)
-    every = set(re.findall(r"(?<![\w.])" + _NUMBER + r"(?![\w])", plain))
-    said = marked[-1] if marked else opening[1] if opening else every.pop() if len(every) == 1 else None
-    return float(said) if said is not None and low <= float(said) <= high else None
 
 
 def _filled(settings: JudgeSettings, template: str, texts: Mapping[str, str]) -> str:

@@ -36,12 +36,11 @@ from tacit.rewards.judge.questions import (
     expected,
     labels_of,
     log_odds,
-    number,
     question,
     spelled_out,
-    verdict,
 )
 from tacit.rewards.judge.settings import JudgeError, JudgeSettings, checked, read_settings
+from tacit.rewards.judge.verdicts import TIE, number_verdict, word_verdict
 from tacit.rewards.saving import open_reward, save_reward
 
 REFERENCE = "I am not sure how to answer this."
@@ -90,9 +89,7 @@ class Judge:
                 for messages, seed in zip(final, seeds, strict=True)
             ]
             critiques = self.desk.ask(wanted)
-            final = [
-                after_critique(settings, messages, reply.text) for messages, reply in zip(final, critiques, strict=True)
-            ]
+            final = [self._closing(messages, reply.text) for messages, reply in zip(final, critiques, strict=True)]
         if settings.read == "probabilities":
             calls = [Call(messages, labels, 0.0, settings.seed) for messages in final]
         else:
@@ -103,7 +100,8 @@ class Judge:
             ]
         replies = self.desk.ask(calls)
         read = self._number if settings.mode == "rubric" else self._odds
-        values = np.array([read(reply, row // k) for row, reply in enumerate(replies)]).reshape(len(questions), k)
+        values = np.array([read(reply, asked[row // k]) for row, reply in enumerate(replies)])
+        values = values.reshape(len(questions), k)
         return self._combined(values)
 
     def _combined(self, values: np.ndarray) -> np.ndarray:
@@ -118,27 +116,32 @@ class Judge:
             return np.asarray(values[:, 0])
         return np.asarray(_log_mean_sigma(values) - _log_mean_sigma(-values))
 
-    def _odds(self, reply: Reply, row: int) -> float:
-        """log-odds of the first label, or a vote for it (1, 0, or 1/2 where undecided)."""
+    def _odds(self, reply: Reply, fields: Mapping[str, str]) -> float:
+        """log-odds of the first label, or a vote for it (1, 0, or 1/2 for a tie)."""
         labels = labels_of(self.settings)
         if reply.logprobs is None:
-            said = verdict(reply.text, labels)
-            return self._undecided(reply, row, 0.5) if said is None else float(said == labels[0])
+            label = word_verdict(reply.text, labels)
+            if label is None:
+                return self._undecided(reply, fields, 0.5)
+            return 0.5 if label == TIE else float(label == labels[0])
         odds = log_odds(reply.logprobs, labels, reply.top)
-        return self._undecided(reply, row, 0.0) if odds is None else odds
+        return self._undecided(reply, fields, 0.0) if odds is None else odds
 
-    def _number(self, reply: Reply, row: int) -> float:
+    def _number(self, reply: Reply, fields: Mapping[str, str]) -> float:
         """A number on the scale."""
         low, high = self.settings.scale
-        value = number(reply.text, low, high) if reply.logprobs is None else expected(reply.logprobs)
-        return self._undecided(reply, row, (low + high) / 2) if value is None else value
+        value = number_verdict(reply.text, low, high) if reply.logprobs is None else expected(reply.logprobs)
+        return self._undecided(reply, fields, (low + high) / 2) if value is None else value
 
-    def _undecided(self, reply: Reply, row: int, neutral: float) -> float:
+    def _undecided(self, reply: Reply, fields: Mapping[str, str], neutral: float) -> float:
+        """What a reply that is no verdict counts as; raises `JudgeError` unless it may count."""
         if self.settings.unreadable == "stop":
             labels = labels_of(self.settings)
+            wanted = f"a number from {labels[0]} to {labels[-1]}" if len(labels) > 2 else " or ".join(labels)
             raise JudgeError(
-                f"row {row + 1}: the judge answers {reply.text[:80]!r}, which is none of {', '.join(labels)}. Ask for "
-                "these words in `instruction`, or count such answers as undecided: unreadable: neutral"
+                f"the judge's reply {reply.text[:80]!r} to the prompt {fields['prompt'][:60]!r} marks no verdict "
+                f"({wanted}). Ask for it on a line of its own in `instruction`, or count such replies as undecided: "
+                "unreadable: neutral"
             )
         self.desk.usage.unreadable += 1
         return neutral
