@@ -307,22 +307,61 @@ def test_the_contract_holds(make: Any, server: FakeServer, settings: dict[str, A
 def test_the_key_goes_into_the_header_and_nowhere_else(
     make: Any, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JUDGE_KEY", KEY)
-    judge = make(tmp_path / "cache", key_env="JUDGE_KEY")
+    monkeypatch.setenv("JUDGE_API_KEY", KEY)
+    judge = make(tmp_path / "cache", key_env="JUDGE_API_KEY")
     judge.score(PROMPTS, COMPLETIONS)
     assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
     judge.save(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "reward.json").read_text())["settings"]
     assert "{completion}" in saved["template"]  # what it asks is kept, whatever a later version would ask
-    assert tacit.load(tmp_path / "saved").settings.key_env == "JUDGE_KEY"
+    assert tacit.load(tmp_path / "saved").settings.key_env == "JUDGE_API_KEY"
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY not in path.read_text()
     server.faults = [lambda handler: reply(handler, 401, json.dumps({"error": {"message": f"bad key {KEY}"}}))]
     with pytest.raises(JudgeError, match=r"refuses the call: HTTP 401: bad key \*\*\*"):
         judge.score(["new"], ["row"])
-    monkeypatch.delenv("JUDGE_KEY")
-    with pytest.raises(JudgeError, match="environment variable JUDGE_KEY is empty"):
+    echo = {"choices": [{"text": KEY, "message": {"content": f"your key is {KEY}"}}]}
+    for fault in (json.dumps(echo), f"<html>{KEY}", json.dumps({"error": f"no such key: {KEY}"})):
+        server.faults = [lambda handler, fault=fault: reply(handler, 200, fault)] * 9  # type: ignore[misc]
+        for settings in ({}, {"read": "text"}):
+            with pytest.raises(JudgeError) as caught:
+                make(tmp_path / "cache", key_env="JUDGE_API_KEY", retries=0, **settings).score(["odd"], ["row"])
+            assert KEY not in str(caught.value)
+    server.faults = []
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY not in path.read_text()
+    monkeypatch.delenv("JUDGE_API_KEY")
+    with pytest.raises(JudgeError, match="environment variable JUDGE_API_KEY is empty"):
         judge.score(["another"], ["row"])
+
+
+def test_which_key_goes_where_is_said_once(
+    make: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANNOUNCED_API_KEY", KEY)
+    judge = make(key_env="ANNOUNCED_API_KEY")
+    judge.score(PROMPTS, COMPLETIONS)
+    judge.score(["another"], ["row"])
+    shown = capsys.readouterr()
+    assert shown.err == f"tacit: sending the key in ANNOUNCED_API_KEY to 127.0.0.1:{server.server.server_port}\n"
+    assert KEY not in shown.out
+    monkeypatch.setenv("ANNOUNCED_API_KEY", f" {KEY}\n")
+    judge.score(["white"], ["space"])
+    assert server.headers[-1]["Authorization"] == f"Bearer {KEY}"
+    for odd_key in ("two\nlines-of-a-key", "schlüssel", "two words"):
+        monkeypatch.setenv("ANNOUNCED_API_KEY", odd_key)
+        with pytest.raises(JudgeError, match="the environment variable ANNOUNCED_API_KEY holds no key") as caught:
+            judge.score(["an odd"], ["key"])
+        assert odd_key not in str(caught.value)
+
+
+def test_a_saved_judge_that_names_another_variable_is_refused(make: Any, server: FakeServer, tmp_path: Path) -> None:
+    make().save(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "reward.json").read_text())
+    manifest["settings"]["key_env"] = "AWS_SECRET_ACCESS_KEY"
+    (tmp_path / "saved" / "reward.json").write_text(json.dumps(manifest))
+    with pytest.raises(JudgeError, match=r"saved/reward.json: key `key_env`: name an environment variable"):
+        tacit.load(tmp_path / "saved")
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -566,7 +605,19 @@ def test_fit_on_outcomes_and_ratings(make: Any, tmp_path: Path) -> None:
         ("mode: yes_no", "either `model` .* or `folder`"),
         ("model: m\nsamples: 3", "add `critique: true` or `read: text`"),
         ("model: m\napi_key: sk-1", "key `api_key`: no secret belongs here"),
-        ("model: m\nbase_url: https://me:pw@host/v1", "holds a user or a password"),
+        (
+            "model: m\nbase_url: https://me:sk-1@host/v1",
+            "key `base_url`: the server's address holds a user, a password",
+        ),
+        ("model: m\nbase_url: https://host/v1?key=sk-1", "key `base_url`: .* or a query"),
+        ("model: m\nbase_url: ftp://host", "key `base_url`: ftp://host is no server's address"),
+        ("model: m\nbase_url: http://host:port/v1", "key `base_url`: .* cannot be read"),
+        ("model: m\nkey_env: AWS_SECRET_ACCESS_KEY", "key `key_env`: name an environment variable .* MY_API_KEY"),
+        ("model: m\nkey_env: HOME", "key `key_env`: name an environment variable"),
+        ("model: m\nkey_env: sk-1", "key `key_env`: name an environment variable"),
+        ("model: m\nextra: {user: {api_key: sk-1}}", "key `extra.user.api_key`: no secret belongs here"),
+        ("model: m\nextra: {headers: [{Authorization: sk-1}]}", "key `extra.headers.Authorization`: no secret"),
+        ("model: m\nsystem: use sk-1234567890abcdefghij", "key `system`: no secret belongs here"),
         ("model: m\ntemplate_file: none.txt", "there is no file"),
         ("model: m\nbudget: 1", "`budget` needs `prices`"),
         ("model: m\nscale: [5, 5]\nmode: rubric", "`scale` is"),

@@ -1,7 +1,8 @@
 """Calls to a server that speaks OpenAI's dialect: several at once, tried again where that may help.
 
 A time-out, a lost connection, a reply that is not what it should be, HTTP 408, 409, 425, 429 and 5xx are tried again,
-later and later; every other refusal is final. The key comes from the environment and goes into one header.
+later and later; every other refusal is final. The key comes from the environment and goes into one header, to one host,
+which is said on stderr; what a server sends back is read without it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from tacit.errors import MissingExtra, TacitError, extra_installed
 
@@ -21,6 +25,9 @@ T = TypeVar("T")
 
 _AGAIN = (408, 409, 425, 429)
 _LONGEST_WAIT = 60.0
+_SHORTEST_KEY = 8
+"""Characters from which on a key is taken out of replies; a shorter one would be found in ordinary words."""
+_announced: set[tuple[str, str]] = set()
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Server:
     def __post_init__(self) -> None:
         if not extra_installed("httpx2"):
             raise MissingExtra("api", self.purpose)
+        if fault := address_fault(self.base_url):
+            raise self.error(fault)
 
     def post(
         self, path: str, bodies: Sequence[bytes], read: Callable[[int, str], T]
@@ -63,7 +72,10 @@ class Server:
         import httpx2
 
         self._stop = threading.Event()
-        headers = {"Authorization": f"Bearer {key}"} if (key := self._secret()) else {}
+        headers = {}
+        if key := self._secret():
+            headers["Authorization"] = f"Bearer {key}"
+            self._announce()
         limits = httpx2.Limits(max_connections=self.concurrency)
         with (
             httpx2.Client(headers=headers, timeout=self.timeout, limits=limits, transport=self.transport) as client,
@@ -100,10 +112,30 @@ class Server:
             raise failure
 
     def _secret(self) -> str | None:
-        name = self.key_env
-        if name is not None and not os.environ.get(name):
+        """The key, without white space around it; raises `error` where it is missing or no header can hold it."""
+        name = self.key_env or "OPENAI_API_KEY"
+        key = (os.environ.get(name) or "").strip()
+        if self.key_env is not None and not key:
             raise self.error(f"the environment variable {name} is empty: put the key of {self.base_url} there")
-        return os.environ.get(name or "OPENAI_API_KEY") or None
+        if not re.fullmatch(r"[!-~]*", key):
+            raise self.error(f"the environment variable {name} holds no key: give it printable ASCII without spaces")
+        return key or None
+
+    def _announce(self) -> None:
+        """Say once which key goes to which host."""
+        name, address = self.key_env or "OPENAI_API_KEY", urlsplit(self.base_url)
+        if (name, address.netloc) in _announced:
+            return
+        _announced.add((name, address.netloc))
+        open_way = address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1", "::1")
+        print(
+            f"tacit: sending the key in {name} to {address.netloc}{' unencrypted (http)' if open_way else ''}",
+            file=sys.stderr,
+        )
+
+    def _without_key(self, text: str) -> str:
+        key = self._secret()
+        return text if key is None or len(key) < _SHORTEST_KEY else text.replace(key, "***")
 
     def _ask(self, client: Any, path: str, body: bytes, number: int, read: Callable[[int, str], T]) -> T:
         """One call with its further tries; raises `error` with the last cause."""
@@ -126,28 +158,48 @@ class Server:
                 cause = f"no connection ({error})"
             except httpx2.HTTPError as error:
                 cause = str(error)
+            except (httpx2.InvalidURL, UnicodeError) as error:
+                raise self.error(f"{url} is no address ({error}). Give one such as http://localhost:8000/v1") from error
             else:
+                text = self._without_key(response.text)
                 if response.status_code == 200:
                     try:
-                        return read(number, response.text)
-                    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                        cause = f"a reply that is no completion ({error}): {_short(response.text)}"
+                        return read(number, text)
+                    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                        cause = f"a reply that is no completion ({error}): {_short(text)}"
                 else:
-                    cause = f"HTTP {response.status_code}: {self._message(response)}"
+                    cause = f"HTTP {response.status_code}: {_message(text)}"
                     if response.status_code not in _AGAIN and response.status_code < 500:
                         raise self.error(f"{url} refuses the call: {cause}")
                     asked_wait = _seconds(response.headers.get("retry-after"))
         ending = f". {self.afterwards}" if self.afterwards else ""
         raise self.error(f"{url} failed {self.retries + 1} times, at last with {cause}{ending}")
 
-    def _message(self, response: Any) -> str:
-        try:
-            error = response.json()["error"]
-            text = str(error["message"] if isinstance(error, dict) else error)
-        except (ValueError, KeyError, TypeError):
-            text = str(response.text)
-        secret = os.environ.get(self.key_env or "OPENAI_API_KEY")
-        return _short(text.replace(secret, "***") if secret else text)
+
+def address_fault(base_url: str) -> str | None:
+    """What is wrong with the address of a server, without the secret that it may hold; None where nothing is."""
+    try:
+        address = urlsplit(base_url)
+        port = address.port
+    except ValueError:
+        return "the server's address cannot be read. Give one such as http://localhost:8000/v1"
+    if address.username is not None or address.password is not None or address.query or address.fragment:
+        return (
+            "the server's address holds a user, a password or a query. Give one such as https://host/v1, and put the "
+            "key into an environment variable"
+        )
+    if address.scheme not in ("http", "https") or not address.hostname or port == 0:
+        return f"{base_url} is no server's address. Give one such as http://localhost:8000/v1"
+    return None
+
+
+def _message(text: str) -> str:
+    """What the body of a refusal says."""
+    try:
+        error = json.loads(text)["error"]
+        return _short(str(error["message"] if isinstance(error, dict) else error))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _short(text)
 
 
 def body_of(values: dict[str, Any]) -> bytes:

@@ -4,21 +4,36 @@
     mode: yes_no                  # or pairwise, rubric
     model: some-model
     base_url: http://localhost:8000/v1
-    key_env: MY_KEY               # name of the environment variable; the key itself is never written anywhere
+    key_env: MY_API_KEY           # name of the environment variable; the key itself is never written anywhere
 
-A key that is not known, or a pair of keys that contradict each other, is an error that names the file and the key.
+A key that is not known, or a pair of keys that contradict each other, is an error that names the file and the key. A
+judge may come from somebody else, so it may name only variables that hold keys of such servers (`*_API_KEY`), and which
+one goes to which host is said when it is asked. Secrets in the file itself are refused, since the file is copied into
+the saved reward.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tacit.errors import TacitError
+from tacit.models.server import address_fault
 from tacit.plain_yaml import YamlError, read_yaml
+
+_KEY_VARIABLE = re.compile(r"(?:[A-Za-z0-9]+_)*API_KEY(?:_[A-Za-z0-9]+)*", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:api|access|secret|private|auth|bearer)?[-_]?(?:key|token|secret)|password|passwd|authorization|credentials?",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(
+    r"\b(?:sk-[\w-]{20,}|(?:hf|gsk|gh[pousr])_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|glpat-[\w-]{16,}|AIza[\w-]{30,}"
+    r"|AKIA[A-Z0-9]{16}|Bearer [\w.-]{16,})"
+)
 
 Mode = Literal["yes_no", "pairwise", "rubric"]
 
@@ -78,7 +93,7 @@ class JudgeSettings(BaseModel):
     api: Literal["chat", "completions"] = "chat"
     """Which of its two interfaces."""
     key_env: str | None = None
-    """Environment variable that holds the key; OPENAI_API_KEY, if set, unless given."""
+    """Environment variable that holds the key, a name such as MY_API_KEY; OPENAI_API_KEY, if set, unless given."""
     folder: Path | None = None
     """Folder of a causal language model to run here instead, relative to the YAML file."""
     device: str | None = None
@@ -114,6 +129,13 @@ class JudgeSettings(BaseModel):
     cache: Path | None = None
     """Folder where finished calls are kept, relative to the YAML file; --cache of the verbs unless given."""
 
+    @field_validator("key_env")
+    @classmethod
+    def _names_a_key(cls, name: str | None) -> str | None:
+        if name is not None and not _KEY_VARIABLE.fullmatch(name):
+            raise ValueError("name an environment variable that holds a server's key: *_API_KEY, such as MY_API_KEY")
+        return name
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.model is None) == (self.folder is None):
@@ -128,10 +150,8 @@ class JudgeSettings(BaseModel):
             raise ValueError("`references` are for mode pairwise")
         if self.budget is not None and not (self.prices.prompt or self.prices.completion):
             raise ValueError("`budget` needs `prices`")
-        if urlsplit(self.base_url).username is not None:
-            raise ValueError(
-                "`base_url` holds a user or a password. Put the key into the variable that `key_env` names"
-            )
+        if self.folder is None and (fault := address_fault(self.base_url)):
+            raise ValueError(f"key `base_url`: {fault}")
         return self
 
     @property
@@ -154,9 +174,6 @@ def read_settings(path: str | Path) -> JudgeSettings:
         raise JudgeError(str(error)) from error
     if not isinstance(value, dict):
         raise JudgeError(f"{path}: describes no judge. Write `type: judge` and its keys, one `key: value` a line")
-    for secret in ("key", "api_key", "token"):
-        if secret in value:
-            raise JudgeError(f"{path}: key `{secret}`: no secret belongs here. Name its environment variable: key_env")
     settings = checked(value, str(path))
     here = file.resolve().parent
     changes: dict[str, Any] = {
@@ -173,7 +190,9 @@ def read_settings(path: str | Path) -> JudgeSettings:
 
 
 def checked(value: dict[str, Any], source: str) -> JudgeSettings:
-    """Settings from a mapping; raises `JudgeError` naming `source`, the key and the value."""
+    """Settings from a mapping; raises `JudgeError` naming `source`, the key and the value, unless that is a secret."""
+    if (secret := next(_secrets(value), None)) is not None:
+        raise JudgeError(f"{source}: key `{secret}`: no secret belongs here. Name its environment variable: key_env")
     try:
         return JudgeSettings.model_validate(value)
     except ValidationError as error:
@@ -183,5 +202,25 @@ def checked(value: dict[str, Any], source: str) -> JudgeSettings:
         if first["type"] == "extra_forbidden":
             raise JudgeError(f"{source}: unknown key `{key}`. Known keys: {known}") from error
         said = first["msg"].removeprefix("Value error, ")
-        place = f"{source}: key `{key}` is {first['input']!r}: " if key else f"{source}: "
+        shown = "" if key == "key_env" else f" is {first['input']!r}"  # somebody may have put the key itself there
+        place = f"{source}: key `{key}`{shown}: " if key else f"{source}: "
         raise JudgeError(f"{place}{said}") from error
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """Keys, with those that they lie in, whose name or value is that of a secret; YAML's aliases are followed once."""
+    seen: set[int] = set()
+    todo: list[tuple[Any, str]] = [(value, "")]
+    while todo:
+        inner, place = todo.pop()
+        if isinstance(inner, str):
+            if _SECRET_VALUE.search(inner):
+                yield place
+        elif isinstance(inner, dict | list | tuple) and id(inner) not in seen:
+            seen.add(id(inner))
+            pairs = inner.items() if isinstance(inner, dict) else ((None, part) for part in inner)
+            for name, part in pairs:
+                key = place if name is None else f"{place}.{name}" if place else str(name)
+                if name is not None and part is not None and _SECRET_NAME.fullmatch(str(name)):
+                    yield key
+                todo.append((part, key))
