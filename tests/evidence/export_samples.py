@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+<<<<<<< HEAD
 from tacit.evidence import Evidence, Kind
+=======
+from evidence.export_samples_tools import TOOLS
+>>>>>>> e75ae20 (Read exports of tools that log, evaluate and annotate, and formats of trainers)
 
 USER = {"role": "user", "content": "Why is the sky blue?"}
 GOOD = {"role": "assistant", "content": "Air scatters blue light most."}
@@ -535,42 +539,6 @@ DATA_SETS: dict[str, dict[str, Any]] = {
         "answer_1": "No.",
         "tokens_1": {"prefix": [1], "completion": [2]},
         "score_1": -0.5,
-    },
-}
-
-_ANNOTATION = {"id": 1, "completed_by": 3, "was_cancelled": False, "ground_truth": False, "lead_time": 4.2}
-_RESULT = {"id": "r", "from_name": "pw", "to_name": "pw", "origin": "manual"}
-
-TOOLS: dict[str, dict[str, Any]] = {
-    "label_studio": {
-        "id": 7,
-        "data": {"prompt": "Q", "answer1": "one", "answer2": "two"},
-        "annotations": [
-            {**_ANNOTATION, "result": [{**_RESULT, "type": "pairwise", "value": {"selected": "left"}}]},
-        ],
-        "predictions": [],
-        "project": 1,
-    },
-    "label_studio_ranker": {
-        "id": 7,
-        "data": {"prompt": "Q", "items": [{"id": "a", "body": "one"}, {"id": "b", "body": "two"}]},
-        "annotations": [
-            {**_ANNOTATION, "result": [{**_RESULT, "type": "ranker", "value": {"ranker": {"rank": ["b", "a"]}}}]},
-        ],
-        "predictions": [],
-        "project": 1,
-    },
-    "label_studio_min": {
-        "id": 7,
-        "prompt": "Q",
-        "left one": "one",
-        "right one": "two",
-        "pw": "right",
-        "annotator": 3,
-        "annotation_id": 9,
-        "created_at": "2024-03-29T05:39:54.721157Z",
-        "updated_at": "2024-03-29T05:52:32.001770Z",
-        "lead_time": 37.4,
     },
 }
 

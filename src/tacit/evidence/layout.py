@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind
 
@@ -60,6 +62,42 @@ class LayoutError(Exception):
 def without(row: Row, *columns: str) -> dict[str, Any]:
     """The row without these columns."""
     return {name: value for name, value in row.items() if name not in columns}
+
+
+def nested(value: Any) -> Any:
+    """A list or an object as it stands, or the one that a JSON text holds (CSV cells); anything else as it stands."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
+
+
+def each(row: Row, column: str, function: Callable[[Row], Rows]) -> Rows:
+    """The records that a function makes of every object of the list in a column.
+
+    Raises `LayoutError` where the column has no list of objects, and where one of them does not have the shape, whose
+    position it names.
+    """
+    items = nested(row[column])
+    if not isinstance(items, list):
+        raise LayoutError(
+            f"`{column}` is not a list", "Export it again, or give one object a line", column, value=items
+        )
+    records: Rows = []
+    for position, item in enumerate(items):
+        try:
+            if not isinstance(item, Mapping):
+                raise LayoutError("not an object", "Export it again", column, value=item)
+            records.extend(function(item))
+        except LayoutError as misfit:
+            reason = f"{misfit.reason} (in `{column}[{position}]`)"
+            raise LayoutError(reason, misfit.mend, misfit.column, **misfit.value) from misfit
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            reason = f"`{column}[{position}]` does not have the shape of the others ({type(error).__name__}: {error})"
+            raise LayoutError(reason, "Compare it with the others, and fix or delete it", column) from error
+    return records
 
 
 def is_messages(value: Any) -> bool:

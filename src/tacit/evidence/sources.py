@@ -2,7 +2,8 @@
 
 Everything streams: no source holds more than one batch of rows (and one block of the file) in memory. Rows are
 numbered as an editor shows them: JSON lines and CSV by line of the file, from 1 (a CSV header is row 1; a record that
-spans lines has the number of its first); JSON arrays, Parquet and Arrow by record, from 1.
+spans lines has the number of its first); JSON arrays, JSON objects that span lines (in .json files: an export of a tool
+is one such object), Parquet and Arrow by record, from 1.
 """
 
 from __future__ import annotations
@@ -197,7 +198,9 @@ def _json(path: Path) -> Iterator[RawBatch]:
             start = block.lstrip()
     if not start:
         raise _empty(path)
-    yield from _json_array(path) if start.startswith(b"[") else _json_lines(path)
+    first = start.split(b"\n", 1)[0].strip()
+    array, spans = first.startswith(b"["), _suffix(path) == ".json" and not first.endswith(b"}")
+    yield from _json_values(path, array=array) if array or spans else _json_lines(path)
 
 
 def _json_lines(path: Path) -> Iterator[RawBatch]:
@@ -228,15 +231,18 @@ def _json_lines(path: Path) -> Iterator[RawBatch]:
             yield batch
 
 
-def _json_array(path: Path) -> Iterator[RawBatch]:
-    """Elements of a JSON array, decoded one at a time from a sliding buffer."""
+def _json_values(path: Path, *, array: bool) -> Iterator[RawBatch]:
+    """Elements of a JSON array, or objects that span lines, decoded one at a time from a sliding buffer."""
     decoder = json.JSONDecoder()
     with open_text(path, bounded=False) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig") as file:
-        buffer, row, batch = file.read(BLOCK).lstrip()[1:], 0, RawBatch(str(path))
+        buffer = file.read(BLOCK).lstrip()
+        while not buffer and (more := file.read(BLOCK)):
+            buffer = more.lstrip()
+        buffer, row, batch = buffer[array:], 0, RawBatch(str(path))
         position, block, ended = 0, BLOCK, False
         while True:
-            position = _skip(buffer, position, " \t\r\n" + ("," if row else ""))
-            if buffer.startswith("]", position):
+            position = _skip(buffer, position, " \t\r\n" + ("," if row and array else ""))
+            if buffer.startswith("]", position) if array else ended and position == len(buffer):
                 break
             start = position
             try:

@@ -1,0 +1,235 @@
+"""Judgements that carry a name: what tools attach to an answer as scores, feedback, annotations or metrics.
+
+One answer may have several, of several criteria and people. As outcomes, an answer is judged by one criterion: the one
+whose name says that it is a verdict on the answer (`user-feedback`, `correct`), or the only one; other ones stay beside
+it, and two are refused. As ratings, every criterion is an attribute, yes and no are 1 and 0, and each person has a
+record. Words that say neither good nor bad, under a name that does not say that it judges (`topic`), are context. A
+criterion that is better where it is low (`toxicity`) is never read by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tacit.evidence.codes import is_blank
+from tacit.evidence.layout import Layout, LayoutError, Row, Rows, each, layout, nested
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+LABELS = _words(
+    "label correct is_correct thumb thumbs thumbs_up thumbsup like liked feedback user_feedback human_feedback vote "
+    "user_vote user_score accepted approved good is_good helpful is_helpful verdict pass passed acceptable"
+)
+"""Names that say whether an answer is good."""
+SCORES = _words(
+    "score scores rating ratings stars star quality overall overall_score overall_rating human_score human_rating"
+    " user_rating grade satisfaction helpfulness correctness coherence harmlessness honesty truthfulness relevance"
+    " usefulness clarity safety factuality faithfulness conciseness instruction_following"
+)
+"""Names that say how good an answer is."""
+INVERTED = _words(
+    "thumbs_down thumb_down thumbsdown dislike disliked downvote downvoted is_bad bad wrong is_wrong incorrect "
+    "is_incorrect toxic toxicity harmful is_harmful unsafe is_unsafe flagged is_flagged hallucination error is_error "
+    "rank"
+)
+"""Names of what is better where it is low."""
+GOOD = _words(
+    "up 👍 yes y true t positive pos good like liked thumbs_up thumb_up thumbsup correct right accept accepted approve "
+    "approved pass passed helpful ✓ ✔ ✅ desirable acceptable"
+)
+BAD = _words(
+    "down 👎 no n false f negative neg bad dislike disliked thumbs_down thumb_down thumbsdown incorrect wrong reject "
+    "rejected disapprove disapproved fail failed unhelpful not_helpful ✗ ✘ ❌ undesirable unacceptable"
+)
+_WITH_FLAGS = "Give --kind rating --model attributes, where --weights NAME=1 leaves the others out"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was said of an answer by one criterion: yes or no, a number, or a word, in a column; `by` is who said it."""
+
+    name: str
+    value: Any
+    column: str
+    by: Any = None
+
+
+def canonical(name: str) -> str:
+    """A name without case and punctuation: `Thumbs up?` is `thumbs_up`."""
+    return re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
+
+
+def meaning(value: Any) -> bool | float | None:
+    """Yes or no, or a number: also as CSV writes them, and the words that say good or bad; None for other words."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    if not isinstance(value, str):
+        return None
+    word = value.strip().lower()
+    plain = "_".join(word.replace("-", " ").split()) if len(word) > 1 else word
+    if plain in GOOD or plain in BAD:
+        return plain in GOOD
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def criteria_layouts(
+    name: str,
+    columns: str,
+    fits: Callable[[Row], bool],
+    judgements: Callable[[Row], list[Judgement]],
+    answer: Callable[[Row], Mapping[str, Any]],
+    *,
+    inside: str | None = None,
+    unpack: Callable[[Row], list[dict[str, Any]]] | None = None,
+    uses: str = "",
+) -> tuple[Layout, ...]:
+    """The layouts of rows that `fits` recognises, whose answers have named judgements.
+
+    `judgements` and `answer` read a row: what was said, and the record's prompt, completion and what stands beside.
+    With `inside` they read each object of the list in that column, with `unpack` each of the rows inside a row.
+    Rows are outcomes where they say yes or no by one criterion, else ratings; `--kind` decides otherwise.
+    """
+
+    def records(of: Callable[[Mapping[str, Any], Iterable[Judgement]], Rows]) -> Callable[[Row], Rows]:
+        def one(row: Row) -> Rows:
+            effective = judged(judgements(row))
+            return of(answer(row), effective) if effective else []
+
+        if inside is not None:
+            return lambda row: each(row, inside, one)
+        return one if unpack is None else lambda row: [record for part in unpack(row) for record in one(part)]
+
+    def says_yes_or_no(row: Row) -> bool:
+        try:
+            rows = nested(row[inside]) if inside is not None else [row] if unpack is None else unpack(row)
+            return fits(row) and all(is_outcome(judgements(part)) for part in rows)
+        except (LayoutError, KeyError, TypeError, AttributeError, ValueError, IndexError):
+            return fits(row)
+
+    return (
+        layout(name, "outcome", columns, records(outcomes), says_yes_or_no, uses=uses),
+        layout(name, "rating", columns, records(ratings), fits, uses=uses),
+        layout(name, "outcome", columns, records(outcomes), fits, uses=uses),
+    )
+
+
+def judged(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """The judgements that say something, the entries of objects and of lists one by one; context is left out."""
+    named = LABELS | SCORES | INVERTED
+    return [j for j in _flat(judgements) if meaning(j.value) is not None or canonical(j.name) in named]
+
+
+def is_outcome(judgements: Iterable[Judgement]) -> bool:
+    """Whether rows like this one are read as outcomes unless a kind is given.
+
+    So they are where nothing was said, where the one criterion says yes or no, and where of several one that is named
+    as a verdict does.
+    """
+    effective = judged(judgements)
+    names = {j.name for j in _verdicts(effective, numbers=False)}
+    alone = len({j.name for j in effective}) == 1
+    return not effective or (len(names) == 1 and (alone or canonical(next(iter(names))) in LABELS))
+
+
+def outcomes(base: Mapping[str, Any], judgements: Iterable[Judgement]) -> Rows:
+    """An outcome for each judgement of the one criterion that counts; none where nothing was said.
+
+    Raises `LayoutError` for two criteria, for numbers and words that say neither good nor bad, and for a criterion
+    whose yes is bad.
+    """
+    effective = judged(judgements)
+    if not effective:
+        return []
+    verdicts = _verdicts(effective, numbers=True)
+    if not verdicts:
+        odd = next((j for j in effective if isinstance(meaning(j.value), float)), effective[0])
+        if isinstance(meaning(odd.value), float):
+            reason = f"`{odd.name}` is a number, which says neither good nor bad"
+            raise LayoutError(reason, "Give --kind rating", odd.column, value=odd.value)
+        raise _unread(odd)
+    names = list(dict.fromkeys(j.name for j in verdicts))
+    if len(names) > 1:
+        listed = ", ".join(f"`{name}`" for name in names)
+        raise LayoutError(f"the answer is judged by several criteria ({listed})", _WITH_FLAGS, verdicts[0].column)
+    if canonical(names[0]) in INVERTED:
+        raise _inverted(verdicts[0])
+    return [
+        {**base, "label": meaning(j.value) in (True, 1.0), "annotator": _person(j.by), "criterion": j.name}
+        for j in verdicts
+    ]
+
+
+def ratings(base: Mapping[str, Any], judgements: Iterable[Judgement]) -> Rows:
+    """A rating with one attribute a criterion, for each person; none where nothing was said.
+
+    Somebody who judged by one criterion twice gives two records. Words that say neither good nor bad, and criteria that
+    are better where they are low, stay beside. Raises `LayoutError` where nothing else was said.
+    """
+    effective = judged(judgements)
+    records: list[tuple[Any, dict[str, float]]] = []
+    for judgement in effective:
+        value = meaning(judgement.value)
+        if value is None or canonical(judgement.name) in INVERTED:
+            continue
+        person = _person(judgement.by)
+        free = (scores for who, scores in records if who == person and judgement.name not in scores)
+        scores = next(free, None)
+        if scores is None:
+            scores = {}
+            records.append((person, scores))
+        scores[judgement.name] = float(value)
+    if effective and not records:
+        if inverted := next((j for j in effective if meaning(j.value) is not None), None):
+            raise _inverted(inverted)
+        raise _unread(effective[0])
+    return [{**base, "score": scores, "annotator": person} for person, scores in records]
+
+
+def _unread(judgement: Judgement) -> LayoutError:
+    reason = f"`{judgement.name}` says neither good nor bad, nor a number"
+    mend = "Leave it out, or write good, bad or a number"
+    return LayoutError(reason, mend, judgement.column, value=judgement.value)
+
+
+def _inverted(judgement: Judgement) -> LayoutError:
+    reason = f"`{judgement.name}` may be better where it is low or says no"
+    mend = "Write it the other way round, under a name that says what is good"
+    return LayoutError(reason, mend, judgement.column, value=judgement.value)
+
+
+def _flat(judgements: Iterable[Judgement]) -> Iterator[Judgement]:
+    for judgement in judgements:
+        value = nested(judgement.value)
+        if isinstance(value, Mapping):
+            yield from _flat(replace(judgement, name=f"{judgement.name}.{key}", value=v) for key, v in value.items())
+        elif isinstance(value, list):
+            yield from _flat(replace(judgement, value=item) for item in value)
+        elif not is_blank(value):
+            yield replace(judgement, value=value)
+
+
+def _verdicts(effective: list[Judgement], *, numbers: bool) -> list[Judgement]:
+    """The judgements that say yes or no (with `numbers`, else 1 or 0), of names that say so where there are any."""
+    binary = [j for j in effective if isinstance(meaning(j.value), bool)]
+    if numbers and not binary:
+        binary = [j for j in effective if meaning(j.value) in (0.0, 1.0)]
+    return [j for j in binary if canonical(j.name) in LABELS] or binary
+
+
+def _person(by: Any) -> str | None:
+    if is_blank(by):
+        return None
+    return by if isinstance(by, str) else str(by)
