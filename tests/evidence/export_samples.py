@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-<<<<<<< HEAD
-from tacit.evidence import Evidence, Kind
-=======
 from evidence.export_samples_tools import TOOLS
->>>>>>> e75ae20 (Read exports of tools that log, evaluate and annotate, and formats of trainers)
+from tacit.evidence import Evidence, Kind
 
 USER = {"role": "user", "content": "Why is the sky blue?"}
 GOOD = {"role": "assistant", "content": "Air scatters blue light most."}

@@ -197,8 +197,7 @@ def label_studio(*results: tuple[str, str, Any], **data: str) -> dict[str, Any]:
 
 RANKED = [{"value": "response_2", "rank": 2}, {"value": "response_1", "rank": 1}]
 ONE = {"prompt": QUESTION, "response": ANSWER}
-_ALPACA = {"instruction": "Explain.", "input": QUESTION, "history": [["Hi", "Hello"]], "system": "Be kind."}
-_TURNS = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
+TURNS = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
 
 TOOLS: dict[str, dict[str, Any]] = {
     "open_webui": open_webui(),
@@ -303,23 +302,15 @@ TOOLS: dict[str, dict[str, Any]] = {
         },
         "label": "A",
     },
-    "sharegpt": {"conversations": _TURNS},
     "sharegpt_preference": {
-        "conversations": _TURNS[:1],
-        "chosen": _TURNS[1],
+        "conversations": TURNS[:1],
+        "chosen": TURNS[1],
         "rejected": {"from": "gpt", "value": OTHER},
     },
-    "sharegpt_kto": {"conversations": _TURNS, "kto_tag": True},
-    "llama_factory": {**_ALPACA, "output": ANSWER},
-    "llama_factory_preference": {**_ALPACA, "chosen": ANSWER, "rejected": OTHER},
-    "llama_factory_kto": {**_ALPACA, "output": ANSWER, "kto_tag": True},
-    "llama_factory_messages": {"messages": [USER, ASSISTANT], "kto_tag": False},
-    "ms_swift": {"messages": [USER, ASSISTANT], "rejected_response": OTHER},
-    "ms_swift_messages": {
+    "ms_swift": {
         "messages": [USER, ASSISTANT],
         "rejected_messages": [USER, {"role": "assistant", "content": OTHER}],
     },
-    "ms_swift_query": {"query": QUESTION, "response": ANSWER, "rejected_response": OTHER, "history": [["Hi", "Hello"]]},
     "openai_preference": {
         "input": {"messages": [USER], "tools": [], "parallel_tool_calls": True},
         "preferred_output": [ASSISTANT],

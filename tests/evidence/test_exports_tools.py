@@ -200,7 +200,7 @@ def test_langsmith_messages_failures_and_json_texts() -> None:
     failed = of.langsmith({"ok": of.stats(None, no=1)}, outputs=None, error="TimeoutError")
     assert len(read(run, failed)[1]) == 1
     cut = of.langsmith({"ok": of.stats(None, no=1)}, outputs=None)
-    assert "column `outputs`: nothing was answered" in refused(run, cut)
+    assert "column `outputs`: the output is empty" in refused(run, cut)
     parquet = {name: json.dumps(cell) if isinstance(cell, dict) else cell for name, cell in run.items()}
     assert texts(read(parquet)[1][0]) == (QUESTION, ANSWER)
 
@@ -499,37 +499,47 @@ def test_tinker() -> None:
 # --- formats of trainers ---
 
 
-def test_sharegpt_and_llama_factory() -> None:
+KTO = {"conversations": of.TURNS, "kto_tag": True}
+ALPACA = {"instruction": "Explain.", "input": QUESTION, "history": [["Hi", "Hello"]], "system": "Be kind."}
+
+
+def test_sharegpt_of_llama_factory() -> None:
     _, (record,) = read({**TOOLS["sharegpt_preference"], "system": "Be brief."})
     assert record["prompt"] == [{"role": "system", "content": "Be brief."}, USER]
     assert (record["chosen"], record["rejected"]) == ([ASSISTANT], [ELSE])
-    rows = [{**TOOLS["sharegpt_kto"], "kto_tag": tag} for tag in (True, False, None)]
-    assert [(texts(r), r["label"]) for r in read(*rows)[1]] == [((QUESTION, ANSWER), True), ((QUESTION, ANSWER), False)]
-    assert "column `kto_tag`" in refused({**TOOLS["sharegpt_kto"], "kto_tag": "maybe"})
-    evidence, (record,) = read(TOOLS["sharegpt"])
-    assert (evidence.kind, record["prompt"], record["completion"]) == ("demonstration", [USER], [ASSISTANT])
-    assert "does not end with an answer" in refused({"conversations": TOOLS["sharegpt"]["conversations"][:1]})
+    assert "column `rejected`: it must be a message" in refused({**TOOLS["sharegpt_preference"], "rejected": 3})
+    rows = [{**KTO, "kto_tag": tag} for tag in (True, False, None)]
+    assert [(texts(r), r["label"]) for r in read(*rows)[1]] == [
+        ((QUESTION, ANSWER), True),
+        ((QUESTION, ANSWER), False),
+    ]
+    assert "column `kto_tag`" in refused(KTO, {**KTO, "kto_tag": "maybe"})
+    evidence, (record,) = read({"conversations": of.TURNS})
+    assert (evidence.kind, texts(record)) == ("demonstration", (QUESTION, [ASSISTANT][-1]["content"]))
 
 
-def test_llama_factory_turns_before_an_instruction() -> None:
-    before = [
+@pytest.mark.parametrize(
+    "answers", [{"output": ANSWER}, {"chosen": ANSWER, "rejected": OTHER}, {"output": ANSWER, "kto_tag": True}]
+)
+def test_turns_before_an_instruction_of_llama_factory(answers: dict[str, Any]) -> None:
+    assert read({**ALPACA, **answers})[1][0]["prompt"] == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": f"Explain.\n\n{QUESTION}"},
     ]
-    for name in ("llama_factory", "llama_factory_preference", "llama_factory_kto"):
-        assert read(TOOLS[name])[1][0]["prompt"] == before
-    assert read({**TOOLS["llama_factory"], "history": [], "system": ""})[1][0]["prompt"] == f"Explain.\n\n{QUESTION}"
-    assert "column `history`" in refused({**TOOLS["llama_factory"], "history": ["Hi"]})
 
 
 def test_ms_swift_and_openai() -> None:
-    for name in ("ms_swift", "ms_swift_messages", "openai_preference"):
+    for name in ("ms_swift", "openai_preference"):
         _, (record,) = read(TOOLS[name])
         assert (record["prompt"], record["chosen"], record["rejected"]) == ([USER], [ASSISTANT], [ELSE])
     assert read(TOOLS["openai_preference"])[1][0]["parallel_tool_calls"] is True
-    _, (record,) = read({**TOOLS["ms_swift_query"], "system": "Be brief."})
+    _, (record,) = read({"messages": [USER, ASSISTANT], "rejected_response": OTHER})
+    assert (record["prompt"], record["chosen"], record["rejected"]) == ([USER], [ASSISTANT], OTHER)
+    query = {"query": QUESTION, "response": ANSWER, "rejected_response": OTHER, "history": [["Hi", "Hello"]]}
+    _, (record,) = read({**query, "system": "Be brief."})
     assert [m["content"] for m in record["prompt"]] == ["Be brief.", "Hi", "Hello", QUESTION]
-    assert record["rejected"] == [ELSE]
-    assert "does not end with the answer" in refused({**TOOLS["ms_swift"], "messages": [USER]})
+    assert (record["chosen"], record["rejected"]) == (ANSWER, OTHER)
+    other = [{"role": "user", "content": "When?"}, ELSE]
+    assert "same first messages" in refused({**TOOLS["ms_swift"], "rejected_messages": other})

@@ -10,44 +10,14 @@ criterion that is better where it is low (`toxicity`) is never read by itself.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tacit.evidence.codes import is_blank
+from tacit.evidence.judgements import BAD, GOOD, INVERTED, LABELS, SCORES, canonical
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, each, layout, nested
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-LABELS = _words(
-    "label correct is_correct thumb thumbs thumbs_up thumbsup like liked feedback user_feedback human_feedback vote "
-    "user_vote user_score accepted approved good is_good helpful is_helpful verdict pass passed acceptable"
-)
-"""Names that say whether an answer is good."""
-SCORES = _words(
-    "score scores rating ratings stars star quality overall overall_score overall_rating human_score human_rating"
-    " user_rating grade satisfaction helpfulness correctness coherence harmlessness honesty truthfulness relevance"
-    " usefulness clarity safety factuality faithfulness conciseness instruction_following"
-)
-"""Names that say how good an answer is."""
-INVERTED = _words(
-    "thumbs_down thumb_down thumbsdown dislike disliked downvote downvoted is_bad bad wrong is_wrong incorrect "
-    "is_incorrect toxic toxicity harmful is_harmful unsafe is_unsafe flagged is_flagged hallucination error is_error "
-    "rank"
-)
-"""Names of what is better where it is low."""
-GOOD = _words(
-    "up 👍 yes y true t positive pos good like liked thumbs_up thumb_up thumbsup correct right accept accepted approve "
-    "approved pass passed helpful ✓ ✔ ✅ desirable acceptable"
-)
-BAD = _words(
-    "down 👎 no n false f negative neg bad dislike disliked thumbs_down thumb_down thumbsdown incorrect wrong reject "
-    "rejected disapprove disapproved fail failed unhelpful not_helpful ✗ ✘ ❌ undesirable unacceptable"
-)
 _WITH_FLAGS = "Give --kind rating --model attributes, where --weights NAME=1 leaves the others out"
 
 
@@ -59,11 +29,6 @@ class Judgement:
     value: Any
     column: str
     by: Any = None
-
-
-def canonical(name: str) -> str:
-    """A name without case and punctuation: `Thumbs up?` is `thumbs_up`."""
-    return re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
 
 
 def meaning(value: Any) -> bool | float | None:

@@ -41,24 +41,25 @@ _SETTING_NAMES = (
 _SETTINGS = frozenset(_SETTING_NAMES.split())
 
 
-def prompt_of(value: Any, column: str) -> Text:
-    """What was asked, from the inputs of a call. Raises `LayoutError` where there is nothing."""
-    value = _decoded(value)
+def prompt_of(value: Any, column: str, *, encoded: bool = False) -> Text:
+    """The prompt in the inputs of a call, as `answer_of`. Raises `LayoutError` where there is none."""
+    value = _decoded(value, encoded=encoded)
     messages = conversation(value)
     prompt: Text = messages if messages is not None else "\n\n".join(_texts(value))
     if not prompt:
-        raise LayoutError("nothing was asked: the input is empty", "Log the input of the call", column, value=value)
+        raise LayoutError("the input is empty", "Log the input of the call", column, value=value)
     return prompt
 
 
 def answer_of(value: Any, column: str, *, encoded: bool = False) -> Text:
-    """What was answered, from the outputs of a call. Raises `LayoutError` where there is nothing.
+    """The answer in the outputs of a call. Raises `LayoutError` where there is none.
 
-    A text is the answer itself, also where it is JSON; `encoded` says that the tool writes objects as JSON texts.
+    A text is the answer itself, also where it is JSON (but for messages); `encoded` says that the tool writes objects
+    as JSON texts.
     """
-    answer = _answer(_decoded(value) if encoded else value)
+    answer = _answer(_decoded(value, encoded=encoded))
     if answer is None or answer == []:
-        raise LayoutError("nothing was answered: the output is empty", "Log the output of the call", column)
+        raise LayoutError("the output is empty", "Log the output of the call", column)
     return answer
 
 
@@ -121,13 +122,15 @@ def _call(call: Any) -> Any:
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _decoded(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
+def _decoded(value: Any, *, encoded: bool) -> Any:
+    """What a JSON text holds, where the tool writes such texts or it holds messages; anything else as it stands."""
+    if encoded and isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
         try:
             return from_json(value)
         except ValueError:
             return value
-    return nested(value)
+    inner = nested(value)
+    return inner if encoded or conversation(inner) is not None else value
 
 
 def _texts(value: Any) -> list[str]:

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tacit.evidence.codes import dense_ranks, is_blank, number
-from tacit.evidence.criteria import Judgement, canonical, is_outcome, judged, meaning, outcomes, ratings
+from tacit.evidence.criteria import Judgement, is_outcome, judged, meaning, outcomes, ratings
 from tacit.evidence.exchange import Text, conversation
+from tacit.evidence.judgements import canonical
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, layout, nested, pair_of, without
 from tacit.evidence.records import Kind
 

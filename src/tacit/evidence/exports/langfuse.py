@@ -82,15 +82,17 @@ def columns_of(row: Row) -> list[Judgement]:
 
 def _trace(row: Row) -> dict[str, Any]:
     extras = without(row, "input", "output", "observations")
-    completion = answer_of(row["output"], "output", encoded=isinstance(row["scores"], str))
-    return {**extras, "prompt": prompt_of(row["input"], "input"), "completion": completion}
+    return {**extras, "prompt": prompt_of(row["input"], "input"), "completion": answer_of(row["output"], "output")}
 
 
 def _row(row: Row) -> dict[str, Any]:
     extras = {name: value for name, value in row.items() if name not in ("input", "output") and name in _TABLE}
-    scores = {name: value for name, value in row.items() if name not in _TABLE}
-    completion = answer_of(row["output"], "output", encoded=True)
-    return {**extras, "scores": scores, "prompt": prompt_of(row["input"], "input"), "completion": completion}
+    return {
+        **extras,
+        "scores": {name: value for name, value in row.items() if name not in _TABLE},
+        "prompt": prompt_of(row["input"], "input", encoded=True),
+        "completion": answer_of(row["output"], "output", encoded=True),
+    }
 
 
 LAYOUTS = (

@@ -74,7 +74,7 @@ def columns_of(row: Row) -> list[Judgement]:
 def _run(row: Row) -> dict[str, Any]:
     extras = without(row, "inputs", "outputs", "child_runs", "events", "serialized")
     completion = answer_of(row["outputs"], "outputs", encoded=True)
-    return {**extras, "prompt": prompt_of(row["inputs"], "inputs"), "completion": completion}
+    return {**extras, "prompt": prompt_of(row["inputs"], "inputs", encoded=True), "completion": completion}
 
 
 def _result(row: Row) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _trace(row: Row) -> dict[str, Any]:
         "trace_id": info.get("trace_id", info.get("request_id")),
         "tags": info.get("tags"),
         "assessments": info.get("assessments"),
-        "prompt": prompt_of(attributes.get("mlflow.spanInputs"), "data"),
+        "prompt": prompt_of(attributes.get("mlflow.spanInputs"), "data", encoded=True),
         "completion": answer_of(attributes.get("mlflow.spanOutputs"), "data", encoded=True),
     }
 

@@ -85,37 +85,35 @@ def of_joined(row: Row) -> list[Judgement]:
 
 
 def _span(row: Row) -> dict[str, Any]:
-    attributes = nested(row["attributes"])
-    return {
-        **without(row, "attributes", "events"),
-        "prompt": prompt_of(_attribute(attributes, "input"), "attributes"),
-        "completion": answer_of(_attribute(attributes, "output"), "attributes", encoded=_is_json(attributes)),
-    }
+    return {**without(row, "attributes", "events"), **_exchange(nested(row["attributes"]), "attributes")}
 
 
 def _example(row: Row) -> dict[str, Any]:
-    extras = without(row, "input", "output")
-    completion = answer_of(row["output"], "output", encoded=True)
-    return {**extras, "prompt": prompt_of(row["input"], "input"), "completion": completion}
+    return {
+        **without(row, "input", "output"),
+        "prompt": prompt_of(row["input"], "input", encoded=True),
+        "completion": answer_of(row["output"], "output", encoded=True),
+    }
 
 
 def _joined(row: Row) -> dict[str, Any]:
     extras = {name: value for name, value in row.items() if not name.startswith("attributes.") and not is_blank(value)}
-    encoded = str(row.get("attributes.output.mime_type", "")).endswith("json")
+    attributes = {name.removeprefix("attributes."): value for name, value in row.items() if name not in extras}
+    return {**extras, **_exchange(attributes, "attributes.output.value")}
+
+
+def _exchange(attributes: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """The prompt and the completion of a span; values of the type application/json are JSON texts."""
+    values, encoded = {}, {}
+    for side in ("input", "output"):
+        part = attributes.get(side)
+        inner = part if isinstance(part, Mapping) else {}
+        values[side] = attributes.get(f"{side}.value", inner.get("value"))
+        encoded[side] = str(attributes.get(f"{side}.mime_type", inner.get("mime_type"))).lower().endswith("json")
     return {
-        **extras,
-        "prompt": prompt_of(row["attributes.input.value"], "attributes.input.value"),
-        "completion": answer_of(row["attributes.output.value"], "attributes.output.value", encoded=encoded),
+        "prompt": prompt_of(values["input"], column, encoded=encoded["input"]),
+        "completion": answer_of(values["output"], column, encoded=encoded["output"]),
     }
-
-
-def _attribute(attributes: Mapping[str, Any], side: str, name: str = "value") -> Any:
-    part = attributes.get(side)
-    return attributes.get(f"{side}.{name}", part.get(name) if isinstance(part, Mapping) else None)
-
-
-def _is_json(attributes: Mapping[str, Any]) -> bool:
-    return str(_attribute(attributes, "output", "mime_type")).lower().endswith("json")
 
 
 def _spans(row: Row) -> list[dict[str, Any]]:
