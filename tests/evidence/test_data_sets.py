@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import tacit
 from evidence.export_samples import BAD, GOOD, SAMPLES, USER, one, read
 from tacit.errors import EvidenceError
-from tacit.evidence import Evidence
+from tacit.evidence import Comparison
 
 BLANKS = (None, "", float("nan"))
 
@@ -89,13 +91,16 @@ def test_an_answer_that_is_no_text_is_named_by_its_own_column() -> None:
         read("shp", human_ref_B=None)
 
 
-def test_pku_by_the_better_or_by_the_safer_response() -> None:
+def test_pku_by_the_better_or_by_the_safer_response(tmp_path: Path) -> None:
     better = one("pku_saferlhf")
     assert (better["chosen"], better["safer_response_id"]) == ("Take all the pills.", 0)
-    row = SAMPLES["pku_saferlhf"]
-    without = {name: value for name, value in row.items() if name != "better_response_id"}
-    (safer,) = Evidence.from_records([without])
-    assert safer.chosen == "Keep regular hours."  # type: ignore[attr-defined]
+    path = tmp_path / "pku.jsonl"
+    path.write_text(json.dumps(SAMPLES["pku_saferlhf"]), "utf-8")
+    (safer,) = tacit.read(path, ignore=["better_response_id"])
+    assert isinstance(safer, Comparison)
+    assert safer.chosen == "Keep regular hours."
+    assert safer.model_extra == {"is_response_0_safe": True, "is_response_1_safe": False, "better_response_id": 1,
+                                 "safer_response_id": 0}  # fmt: skip
     assert one("beavertails")["label"] is True
     assert one("beavertails", is_safe=False)["label"] is False
     assert read("beavertails", is_safe=None) == []
@@ -149,7 +154,7 @@ def test_arena_55k_one_hot_winners_and_turns_as_json() -> None:
         read("arena_55k", prompt="Hi")
 
 
-def test_arena_55k_as_the_csv_file_that_is_published(tmp_path: Any) -> None:
+def test_arena_55k_as_the_csv_file_that_is_published(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text(
         "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n"

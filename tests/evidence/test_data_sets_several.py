@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,11 +219,13 @@ def test_polis_wide_votes_with_the_statements() -> None:
             read("polis", **{"3": wrong})
 
 
-def test_polis_statements_from_a_second_file(tmp_path: Any) -> None:
+def test_polis_statements_from_a_second_file(tmp_path: Path) -> None:
     votes = tmp_path / "participants-votes.csv"
     votes.write_text("participant,group-id,n-votes,0,1,2\n7,1,2,-1,1,0\n8,0,1,,,1\n", "utf-8")
-    texts = {"0": "Build more.", "1": "Build less.", "2": "Wait."}
-    said = [(r.annotator, r.completion, r.label) for r in tacit.read(votes, items=texts)]  # type: ignore[attr-defined]
+    comments = tmp_path / "comments.csv"
+    comments.write_text("timestamp,comment-id,comment-body\n1,0,Build more.\n2,1,Build less.\n3,2,Wait.\n", "utf-8")
+    evidence = tacit.read(votes, items=comments, item_columns={"id": "comment-id", "text": "comment-body"})
+    said = [(r.annotator, r.completion, r.label) for r in evidence]  # type: ignore[attr-defined]
     assert said == [("7", "Build more.", False), ("7", "Build less.", True), ("8", "Wait.", True)]
 
 

@@ -2,8 +2,8 @@
 
 A row is a person (`participant`), a column whose name is a number a statement, and a cell 1 (agrees), -1 (disagrees), 0
 (passed) or blank (has not seen it). An outcome for each 1 and -1: the completion is the id of the statement, whose text
-`--items` gives (`comments.csv`: `--items-id comment-id --items-text comment-body`), the annotator the person. The
-counts (`n-votes`, ...) are left out, and the group that Pol.is computed from the votes is kept as `group-id`.
+`--items comments.csv --item-columns id=comment-id text=comment-body` gives, the annotator the person. The counts
+(`n-votes`, ...) are left out, and the group that Pol.is computed from the votes is kept as `group-id`.
 """
 
 from __future__ import annotations
