@@ -50,6 +50,12 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
         for finding in report.findings:
             print(finding)
         terminal.print_table(terminal.named_rows(report.statistics), f"{report.source}: {report.kind}")
+        read = report.columns.get("read", {})
+        if read:
+            named = (name if name == role else f"{name} as {role}" for name, role in read.items())
+            print(f"columns read: {', '.join(named)}")
+        if unused := report.columns.get("unused"):
+            print(f"columns kept and not used: {', '.join(unused)}")
     if not report.ok:
         count = len(report.errors)
         found = "an error" if count == 1 else f"{count} kinds of errors"
@@ -92,7 +98,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         shown = tested(reward, prepared, evaluate, resamples=options.resamples, seed=options.seed)
         reward.report["demonstrations"] = {**prepared.report, "held_out": shown}
         reward.report["warnings"] = [*reward.report.get("warnings", ()), *prepared.report.get("warnings", ())]
-    for warning in reward.report.get("warnings", ()):
+    for warning in [*train.notes, *reward.report.get("warnings", ())]:
         print(f"tacit: {warning}", file=sys.stderr)
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     people = []

@@ -47,6 +47,8 @@ class Report:
     layout: str
     findings: list[Finding]
     statistics: dict[str, Any]
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Which columns are `read`, and as what, and which are `unused` and only kept."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -73,6 +75,7 @@ class Report:
             "errors": [asdict(finding) for finding in self.errors],
             "warnings": [asdict(finding) for finding in self.warnings],
             "statistics": self.statistics,
+            "columns": self.columns,
         }
 
 
@@ -82,13 +85,13 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
     Errors: rows that are no records (each, grouped by reason), one class only (every comparison a tie, between equal
     answers or without weight counts as that), prompts shared with `against`, on either side of a comparison of two
     prompts. Warnings: repeated records, chosen equal to rejected, empty answers, votes that contradict each other, an
-    answer length that decides the votes, and rows of `against` that are no records. `limit` bounds the rows and
-    examples listed per finding; counts are always complete.
+    answer length that decides the votes, parts that are no text, and rows of `against` that are no records. `limit`
+    bounds the rows and examples listed per finding; counts are always complete.
     """
     columns = Columns()
     broken: dict[tuple[str, str | None], list[EvidenceError]] = {}
     counts: dict[tuple[str, str | None], int] = {}
-    skipped = n = 0
+    skipped = n = unread = 0
     for chunk in evidence.scan():
         for fault in chunk.faults:
             group = _group(fault)
@@ -97,6 +100,7 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
                 broken.setdefault(group, []).append(fault)
         columns.add(chunk.rows, chunk.records)
         skipped += chunk.skipped
+        unread += chunk.unread
         n += len(chunk.records)
     findings = [
         Finding(
@@ -119,11 +123,16 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
         "prompts": distinct(np.concatenate([table["prompt"], table["prompt_2"]])),
         **_values(evidence.kind, table),
     }
+    if unread:
+        reason = f"{unread} records hold images or other parts that are no text, which are not read"
+        mend = "Fine where the text alone decides; otherwise leave these records out"
+        findings.append(Finding("warning", "unread_parts", reason, mend, unread, []))
     if n:
         findings += _records(evidence.kind, table, statistics, limit)
     if against is not None:
         findings += _leakage(table, against, statistics, limit)
-    return Report(evidence.source, evidence.kind, evidence.layout, findings, statistics)
+    columns_of = {"read": dict(evidence.columns.read), "unused": list(evidence.columns.unused)}
+    return Report(evidence.source, evidence.kind, evidence.layout, findings, statistics, columns_of)
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:

@@ -52,13 +52,12 @@ _RIGHT = {
 
 @dataclass(frozen=True)
 class Columns:
-    """What became of the columns of a source: `named` by --columns (ours to theirs), `read`, and `unused` ones.
+    """What became of the columns of a source: those `read`, with what they became, and those `unused`.
 
     Unused columns are kept beside each record.
     """
 
-    named: Mapping[str, str] = field(default_factory=dict)
-    read: Sequence[str] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
     unused: Sequence[str] = ()
 
 
@@ -281,15 +280,17 @@ def from_raw(
     _require_effect(layout, renames, request)
     fields = KINDS[layout.kind].model_fields
     left_out = [name for name in ignore if name in fields]
-    read = sorted(layout.requires | layout.uses)
     names = dict.fromkeys(name for _, row in peek for name in row)
-    unused = [name for name in names if name not in layout.requires | layout.uses | fields.keys()]
+    known = layout.requires | layout.uses | fields.keys()
+    theirs = {ours: name for name, ours in renames.items()}
+    read = {theirs.get(name, name): layout.roles.get(name, name) for name in names if name in known}
+    unused = [name for name in names if name not in known]
     return Evidence(
         layout.kind,
         source,
         layout.name,
         lambda: (_chunk(batch, layout, renames, left_out, transform) for batch in batches()),
-        columns=Columns(dict(columns or {}), read, unused),
+        columns=Columns(read, unused),
         skip_broken=skip_broken,
     )
 

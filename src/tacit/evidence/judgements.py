@@ -82,8 +82,9 @@ Meaning = bool | float | None
 
 
 def canonical(name: str) -> str:
-    """A column's name without case and punctuation: `Thumbs up?` is `thumbs_up`."""
-    return re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
+    """A column's name without case and punctuation: `Thumbs up?` is `thumbs_up`, `isCorrect` is `is_correct`."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[^0-9a-z]+", "_", apart.lower()).strip("_")
 
 
 def is_named(name: str) -> bool:
@@ -180,10 +181,12 @@ def scale_of(
     read = _ordered(tokens) if values.text is None and not values.many else None
     if read is not None:
         return _asked(Scale(column, "rating", read, codes), kind, column, source)
-    odd, row = values.text or next((word, values.rows[word]) for word in tokens if not _known(word))
+    odd, row = values.text or next(
+        ((word, values.rows[word]) for word in tokens if not _known(word)), (tokens[-1], values.rows[tokens[-1]])
+    )
     raise _refused(
         column, "are not all judgements that are known", values, [odd], source,
-        f"Give --labels {shortened([odd])}=good (or bad, blank, a number) for each of them, name another column with --columns"
+        f"Give --labels {shortened([odd])}=good (or bad, blank, a number) for each, name another column with --columns"
         f" label=COLUMN, or leave this one out with --ignore {column}",
         row,
     )  # fmt: skip

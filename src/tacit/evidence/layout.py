@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
@@ -22,7 +22,7 @@ class Layout:
     `requires` are columns that every row has, `uses` further ones that are read where they are there; every other
     column is kept beside the record and named as unused. `fits` looks at the first row. `records` maps a row to records
     (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already. Batches of
-    rows that are all `native` are records as they stand and are not mapped.
+    rows that are all `native` are records as they stand and are not mapped. `roles` says what columns became.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Layout:
     records: Callable[[Row], Rows] | None
     uses: frozenset[str] = frozenset()
     native: Callable[[Row], bool] | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 def layout(

@@ -110,10 +110,10 @@ class _General:
         return self.kind is None or self.kind in kinds
 
     def made(
-        self, name: str, kind: Kind, columns: Iterable[str | None], records: Callable[[Row], Rows],
+        self, name: str, kind: Kind, columns: Mapping[str | None, str], records: Callable[[Row], Rows],
         native: Callable[[Row], bool] | None = None, prompt: Mapping[str, str] | None = None,
     ) -> Layout:  # fmt: skip
-        """A layout whose records have the prompt, and the columns beside it, under our names."""
+        """A layout whose records have the prompt, and the columns beside it, under our names; `columns` have roles."""
         prompt = self.prompt if prompt is None else prompt
         asked = next((theirs for ours, theirs in prompt.items() if ours in prompts.MAIN), None)
         needed = frozenset(column for column in (*columns, asked) if column)
@@ -129,7 +129,9 @@ class _General:
             return records(taken)
 
         uses = frozenset([*beside.values(), *prompt.values()])
-        return Layout(name, kind, needed, lambda row: True, mapped, uses, native if same else None)
+        roles = {column: role for column, role in columns.items() if column} | dict.fromkeys(prompt.values(), "prompt")
+        roles |= {theirs: ours for ours, theirs in beside.items()}
+        return Layout(name, kind, needed, lambda row: True, mapped, uses, native if same else None, roles)
 
     # --- two answers and a verdict ---
 
@@ -158,7 +160,11 @@ class _General:
             self.beside["annotator"] = judge
         prompt = {ours: theirs for ours, theirs in self.prompt.items() if theirs not in (sides.first, sides.second)}
         records = _pair_records(code, self.repeats(sides.first, sides.second))
-        columns = (sides.first, sides.second, sides.verdict)
+        columns: dict[str | None, str] = {
+            sides.first: "first answer",
+            sides.second: "second answer",
+            sides.verdict: "verdict",
+        }
         layout = self.made("two_sided", "comparison", columns, records, prompt=prompt)
         return replace(layout, uses=layout.uses | set(sides.models or ()))
 
@@ -182,7 +188,7 @@ class _General:
             return _comparison_records(kept, strip)
 
         name = self.comparison_name(chosen, rejected)
-        layout = self.made(name, "comparison", (chosen, rejected), records, native)
+        layout = self.made(name, "comparison", {chosen: "chosen", rejected: "rejected"}, records, native)
         return replace(layout, uses=layout.uses | {conversation} if conversation else layout.uses)
 
     def comparison_name(self, chosen: str, rejected: str) -> str:
@@ -235,11 +241,13 @@ class _General:
         native = completions == "completions"
 
         def layout(name: str, kind: Kind, column: str, records: Callable[[Row], Rows], *, plain: bool) -> Layout:
+            role = next((ours for ours, theirs in self.beside.items() if theirs == column), "score")
+
             def under_our_name(row: Row) -> Rows:
                 return records({**without(row, completions), "completions": row[completions]})
 
             fast = _has_text_prompt if plain and native else None
-            return self.made(name, kind, (completions, column), under_our_name, fast)
+            return self.made(name, kind, {completions: "completions", column: role}, under_our_name, fast)
 
         if "continuations" in self.beside and self.asked("steps"):
             return layout("continuations", "steps", self.beside["continuations"], _continuations, plain=False)
@@ -277,8 +285,14 @@ class _General:
         answer = _one_answer(completion, conversation, strip)
         rejected = self.column(*REJECTED)
         if rejected is not None and self.asked("comparison"):
-            return self.made("preference", "comparison", (*columns, rejected), _against(answer, rejected))
+            return self.made(
+                "preference",
+                "comparison",
+                {completion: "chosen", conversation: "chosen", rejected: "rejected"},
+                _against(answer, rejected),
+            )
         needed = (completion, conversation)
+        roles = {completion: "completion", conversation: "prompt and completion"}
         plain = completion == "completion" and not strip
         if judged is None:
             if not self.asked("demonstration"):
@@ -286,7 +300,7 @@ class _General:
             self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
             name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
             fast = _is_plain_answer if plain else None
-            return self.made(name, "demonstration", needed, lambda row: [answer(row)], fast)
+            return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast)
         if not self.asked(judged.kind):
             if self.kind == "demonstration":
                 raise EvidenceError(
@@ -305,7 +319,7 @@ class _General:
             return [] if meaning is None else [{**without(answer(row), *judged.columns), ours: meaning}]
 
         fast = None if native is None else lambda row: _is_plain_answer(row) and native(row)
-        return self.made(judged.kind, judged.kind, (*needed, *judged.columns), records, fast)
+        return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast)
 
     def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
         """What judges the one answer of a row; None where nothing does."""
@@ -382,7 +396,7 @@ class _General:
             return [{**without(row, answer), "answer": token(value) if isinstance(value, bool) else _answer(value)}]
 
         fast = (lambda row: type(row.get("answer")) is str and _has_text_prompt(row)) if answer == "answer" else None
-        return self.made("problem", "problem", (answer,), records, fast)
+        return self.made("problem", "problem", {answer: "answer"}, records, fast)
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ def conversation_before(
     list does (with a system message, say): the longer of both is the prompt.
     """
     stated = prompt if isinstance(prompt, list) else parse_transcript(prompt) or [{"role": "user", "content": prompt}]
+    if len(stated) > 1 and stated[-1].get("role") == "assistant" and not message_text(stated[-1]).strip():
+        stated = stated[:-1]  # a transcript that ends with "Assistant:"
     for end in range(len(messages) - 1, 0, -1):
         before = list(messages[:end])
         n = min(len(before), len(stated))
