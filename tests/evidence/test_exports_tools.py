@@ -123,6 +123,10 @@ def test_langfuse_booleans_are_outcomes_and_numbers_ratings() -> None:
     assert record["score"] == {"quality": 0.8, "user-feedback": 0.0}
     assert read(of.langfuse(quality))[0].kind == "rating"
     assert "--kind rating" in refused(of.langfuse(of.thumb(1)), of.langfuse(quality))
+    polite = of.langfuse({"name": "polite", "dataType": "BOOLEAN", "value": 1})
+    assert "`polite` is no verdict" in refused(of.langfuse(of.thumb(1)), polite)
+    assert read(polite)[0].kind == "rating"
+    assert read(polite, kind="outcome")[1][0]["criterion"] == "polite"
 
 
 def test_langfuse_thumbs_sent_as_numbers() -> None:
@@ -158,9 +162,9 @@ def test_langfuse_tables_have_a_column_for_each_score() -> None:
     assert (evidence.layout, evidence.kind) == ("langfuse_table", "rating")
     assert [r["score"] for r in records] == [{"user-feedback": 1.0}, {"user-feedback": 0.0}, {"user-feedback": 1.0}]
     assert [r["label"] for r in read(*rows[:2], kind="outcome")[1]] == [True, False, True]
-    words = [of.langfuse_table(quality=[value]) for value in ("good", "bad")]
+    words = [of.langfuse_table(vote=[value]) for value in ("up", "down")]
     assert [r["label"] for r in read(*words)[1]] == [True, False]
-    observation = {**of.langfuse_table(quality=["good"]), "traceId": "t1", "parentObservationId": None}
+    observation = {**of.langfuse_table(vote=["up"]), "traceId": "t1", "parentObservationId": None}
     del observation["bookmarked"], observation["sessionId"]
     assert read(observation)[1][0]["label"] is True
 
@@ -180,7 +184,7 @@ def test_langsmith_averages_are_ratings_and_words_outcomes() -> None:
         ((QUESTION, ANSWER), 0.0),
     ]
     assert [r["label"] for r in read(*runs, kind="outcome")[1]] == [True, False]
-    words = [of.langsmith({"quality": of.stats(None, good=1)}), of.langsmith({"quality": of.stats(None, bad=2)})]
+    words = [of.langsmith({"vote": of.stats(None, good=1)}), of.langsmith({"vote": of.stats(None, bad=2)})]
     assert [r["label"] for r in read(*words)[1]] == [True, False, False]
     note = of.langsmith({"note": {**of.stats(None), "comments": ["see below"]}})
     assert read(*words, note)[1] == read(*words)[1]
@@ -194,12 +198,12 @@ def test_langsmith_messages_failures_and_json_texts() -> None:
         "kwargs": {"content": QUESTION},
     }
     ai = {"lc": 1, "type": "constructor", "id": ["langchain", "AIMessage"], "kwargs": {"content": ANSWER}}
-    run = of.langsmith({"ok": of.stats(None, yes=1)}, inputs={"messages": [[human]]})
+    run = of.langsmith({"correct": of.stats(None, yes=1)}, inputs={"messages": [[human]]})
     run["outputs"] = {"generations": [[{"text": ANSWER, "message": ai}]], "llm_output": None}
     assert texts(read(run)[1][0]) == (QUESTION, ANSWER)
-    failed = of.langsmith({"ok": of.stats(None, no=1)}, outputs=None, error="TimeoutError")
+    failed = of.langsmith({"correct": of.stats(None, no=1)}, outputs=None, error="TimeoutError")
     assert len(read(run, failed)[1]) == 1
-    cut = of.langsmith({"ok": of.stats(None, no=1)}, outputs=None)
+    cut = of.langsmith({"correct": of.stats(None, no=1)}, outputs=None)
     assert "column `outputs`: the output is empty" in refused(run, cut)
     parquet = {name: json.dumps(cell) if isinstance(cell, dict) else cell for name, cell in run.items()}
     assert texts(read(parquet)[1][0]) == (QUESTION, ANSWER)
@@ -229,7 +233,7 @@ def test_mlflow_assessments() -> None:
     ]
     several = of.mlflow(of.assessment("correctness", "yes"), of.assessment("style", 3.5), of.assessment("safe", "no"))
     assert read(several, kind="rating")[1][0]["score"] == {"correctness": 1.0, "style": 3.5, "safe": 0.0}
-    assert read(several)[0].kind == "rating"
+    assert read(several)[1][0]["label"] is True
     overridden = of.mlflow(of.assessment("correctness", True, valid=False), of.assessment("correctness", False))
     assert [r["label"] for r in read(overridden)[1]] == [False]
     expected = {"assessment_name": "expected_response", "expectation": {"value": ANSWER}}

@@ -1,9 +1,9 @@
 """Judgements that carry a name: what tools attach to an answer as scores, feedback, annotations or metrics.
 
-One answer may have several, of several criteria and people. As outcomes, an answer is judged by one criterion: the one
-whose name says that it is a verdict on the answer (`user-feedback`, `correct`), or the only one; other ones stay beside
-it, and two are refused. As ratings, every criterion is an attribute, yes and no are 1 and 0, and each person has a
-record. Words that say neither good nor bad, under a name that does not say that it judges (`topic`), are context. A
+One answer may have several, of several criteria and people. As outcomes, an answer is judged by one criterion, which
+is a verdict on the whole answer: by its name (`user-feedback`, `correct`), or because the tool says so; other ones stay
+beside it, and two are refused. As ratings, every criterion is an attribute, yes and no are 1 and 0, and each person has
+a record. Words that say neither good nor bad, under a name that does not say that it judges (`topic`), are context. A
 criterion that is better where it is low (`toxicity`) is never read by itself.
 """
 
@@ -12,23 +12,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tacit.evidence.codes import is_blank
 from tacit.evidence.judgements import BAD, GOOD, INVERTED, LABELS, SCORES, canonical
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, each, layout, nested
 
+VERDICTS = LABELS | {"correctness"}
+"""Names of criteria that judge the whole answer, where they say yes or no."""
 _WITH_FLAGS = "Give --kind rating --model attributes, where --weights NAME=1 leaves the others out"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was said of an answer by one criterion: yes or no, a number, or a word, in a column; `by` is who said it."""
+    """What was said of an answer by one criterion: yes or no, a number, or a word, in a column.
+
+    `by` is who said it; `verdict` that the tool means it of the whole answer, whatever its name.
+    """
 
     name: str
     value: Any
     column: str
     by: Any = None
+    verdict: bool = False
 
 
 def meaning(value: Any) -> bool | float | None:
@@ -65,7 +72,8 @@ def criteria_layouts(
 
     `judgements` and `answer` read a row: what was said, and the record's prompt, completion and what stands beside.
     With `inside` they read each object of the list in that column, with `unpack` each of the rows inside a row.
-    Rows are outcomes where they say yes or no by one criterion, else ratings; `--kind` decides otherwise.
+    Rows are outcomes where the first one has a verdict, and other criteria alone are refused then; else they are
+    ratings. With --kind outcome any one criterion may say yes or no.
     """
 
     def records(of: Callable[[Mapping[str, Any], Iterable[Judgement]], Rows]) -> Callable[[Row], Rows]:
@@ -84,8 +92,9 @@ def criteria_layouts(
         except (LayoutError, KeyError, TypeError, AttributeError, ValueError, IndexError):
             return fits(row)
 
+    strict = partial(outcomes, verdicts_only=True)
     return (
-        layout(name, "outcome", columns, records(outcomes), says_yes_or_no, uses=uses),
+        layout(name, "outcome", columns, records(strict), says_yes_or_no, uses=uses),
         layout(name, "rating", columns, records(ratings), fits, uses=uses),
         layout(name, "outcome", columns, records(outcomes), fits, uses=uses),
     )
@@ -98,27 +107,24 @@ def judged(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 
 def is_outcome(judgements: Iterable[Judgement]) -> bool:
-    """Whether rows like this one are read as outcomes unless a kind is given.
-
-    So they are where nothing was said, where the one criterion says yes or no, and where of several one that is named
-    as a verdict does.
-    """
+    """Whether rows like this one are read as outcomes unless a kind is given: one verdict says yes or no, or nothing."""
     effective = judged(judgements)
-    names = {j.name for j in _verdicts(effective, numbers=False)}
-    alone = len({j.name for j in effective}) == 1
-    return not effective or (len(names) == 1 and (alone or canonical(next(iter(names))) in LABELS))
+    verdicts = [j for j in effective if _is_verdict(j)]
+    plain = all(isinstance(meaning(j.value), bool) for j in verdicts)
+    return not effective or (plain and len({j.name for j in verdicts}) == 1)
 
 
-def outcomes(base: Mapping[str, Any], judgements: Iterable[Judgement]) -> Rows:
+def outcomes(base: Mapping[str, Any], judgements: Iterable[Judgement], *, verdicts_only: bool = False) -> Rows:
     """An outcome for each judgement of the one criterion that counts; none where nothing was said.
 
-    Raises `LayoutError` for two criteria, for numbers and words that say neither good nor bad, and for a criterion
-    whose yes is bad.
+    A criterion that is a verdict goes before others, and yes and no before 1 and 0. Raises `LayoutError` for two
+    criteria, for numbers and words that say neither good nor bad, for a criterion whose yes is bad, and with
+    `verdicts_only` for one that is no verdict.
     """
     effective = judged(judgements)
     if not effective:
         return []
-    verdicts = _verdicts(effective, numbers=True)
+    verdicts = _yes_or_no(effective)
     if not verdicts:
         odd = next((j for j in effective if isinstance(meaning(j.value), float)), effective[0])
         if isinstance(meaning(odd.value), float):
@@ -131,6 +137,9 @@ def outcomes(base: Mapping[str, Any], judgements: Iterable[Judgement]) -> Rows:
         raise LayoutError(f"the answer is judged by several criteria ({listed})", _WITH_FLAGS, verdicts[0].column)
     if canonical(names[0]) in INVERTED:
         raise _inverted(verdicts[0])
+    if verdicts_only and not _is_verdict(verdicts[0]):
+        reason = f"`{names[0]}` is no verdict on the whole answer, as rows before have one"
+        raise LayoutError(reason, "Give --kind rating, or leave such rows out", verdicts[0].column)
     return [
         {**base, "label": meaning(j.value) in (True, 1.0), "annotator": _person(j.by), "criterion": j.name}
         for j in verdicts
@@ -186,12 +195,15 @@ def _flat(judgements: Iterable[Judgement]) -> Iterator[Judgement]:
             yield replace(judgement, value=value)
 
 
-def _verdicts(effective: list[Judgement], *, numbers: bool) -> list[Judgement]:
-    """The judgements that say yes or no (with `numbers`, else 1 or 0), of names that say so where there are any."""
+def _is_verdict(judgement: Judgement) -> bool:
+    return judgement.verdict or canonical(judgement.name) in VERDICTS
+
+
+def _yes_or_no(effective: list[Judgement]) -> list[Judgement]:
+    """The judgements that say yes or no, else those that say 1 or 0; of verdicts where there are any."""
     binary = [j for j in effective if isinstance(meaning(j.value), bool)]
-    if numbers and not binary:
-        binary = [j for j in effective if meaning(j.value) in (0.0, 1.0)]
-    return [j for j in binary if canonical(j.name) in LABELS] or binary
+    binary = binary or [j for j in effective if meaning(j.value) in (0.0, 1.0)]
+    return [j for j in binary if _is_verdict(j)] or binary
 
 
 def _person(by: Any) -> str | None:

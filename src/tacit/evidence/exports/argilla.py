@@ -166,7 +166,7 @@ def readings(row: Row) -> _Readings:
         elif len(answers) > 1:
             result.comparisons.extend(_comparisons(beside, answers, value, response.column))
         else:
-            judgements.append(Judgement(response.question, value, response.column, by))
+            judgements.append(Judgement(response.question, value, response.column, by, verdict=True))
     effective = [j for j in judged(judgements) if meaning(j.value) is not None or len(str(j.value).split()) <= _WORDS]
     if effective and not answers:
         raise LayoutError("no field holds the answer", "Name it `response`", effective[0].column)

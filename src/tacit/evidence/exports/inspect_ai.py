@@ -36,7 +36,7 @@ def scores_of(sample: Row) -> list[Judgement]:
     """The scores of a sample by their scorers."""
     scores = nested(sample.get("scores"))
     return [
-        Judgement(scorer, _value(score.get("value")), "scores")
+        Judgement(scorer, _value(score.get("value")), "scores", verdict=True)
         for scorer, score in (scores.items() if isinstance(scores, Mapping) else ())
     ]
 

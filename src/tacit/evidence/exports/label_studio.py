@@ -97,7 +97,7 @@ def choices(row: Row) -> Rows:
 def judgements(row: Row) -> list[Judgement]:
     """What annotations of a task say of its one answer, by the names of the tags."""
     return [
-        Judgement(str(beside["from_name"]), _bare(value.get(kind)), "annotations", _person(beside))
+        Judgement(str(beside["from_name"]), _bare(value.get(kind)), "annotations", _person(beside), verdict=True)
         for kind in _JUDGING
         for beside, value in _results(row, kind)
         if not _cancelled(beside)
