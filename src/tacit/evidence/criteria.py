@@ -107,7 +107,7 @@ def judged(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 
 def is_outcome(judgements: Iterable[Judgement]) -> bool:
-    """Whether rows like this one are read as outcomes unless a kind is given: one verdict says yes or no, or nothing."""
+    """Whether rows like this one are outcomes unless a kind is given: one verdict says yes or no, or nothing was said."""
     effective = judged(judgements)
     verdicts = [j for j in effective if _is_verdict(j)]
     plain = all(isinstance(meaning(j.value), bool) for j in verdicts)
