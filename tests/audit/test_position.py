@@ -91,7 +91,7 @@ class Asked(Leaning):
 def test_a_reward_that_compares_is_asked_in_both_orders(study_of: Any, reward: Any, key: str | None) -> None:
     rows = votes(300, 0.0, 2)
     section = position(study_of(rows, reward))
-    assert section.numbers["reward"]["bias"] == pytest.approx(reward.lean, abs=1e-5)
+    assert section.numbers["reward"]["bias"] == pytest.approx(reward.lean, rel=1e-5)
     values = np.array([float(r["chosen"]) - float(r["rejected"]) for r in rows])
     assert section.numbers["reward"]["consistent"] == pytest.approx(np.mean(np.abs(values) > reward.lean), abs=1e-9)
     assert {f.key for f in section.findings} == ({key} if key else set())

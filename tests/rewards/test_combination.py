@@ -103,6 +103,13 @@ def test_a_scale_that_was_not_measured_says_how_to() -> None:
     np.testing.assert_allclose(measured.score(["", ""], ["x", "y"]), [-1, 1])
     with pytest.raises(TacitError, match="on every row: no z-score"):
         total.measured(["", ""], ["x", "x"])
+    for step in (0.1, float(np.spacing(np.float32(1e4)))):  # one rounding of a constant is no spread
+        near = WeightedSum([Part(Table({"x": 1e4, "y": 1e4 + step}), scale="z")])
+        if step == 0.1:
+            assert near.measured(["", ""], ["x", "y"]).parts[0].std == pytest.approx(0.05, rel=0.02)
+        else:
+            with pytest.raises(TacitError, match="on every row: no z-score"):
+                near.measured(["", ""], ["x", "y"])
 
 
 @pytest.mark.parametrize(

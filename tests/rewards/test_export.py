@@ -19,7 +19,7 @@ from tacit.errors import ArtefactError, TacitError
 from tacit.evidence.records import Comparison, Outcome
 from tacit.features import load_encoder
 from tacit.features.transformer import TransformerEncoder, minilm_installed
-from tacit.rewards.check import EXAMPLES, check_reward
+from tacit.rewards.check import EXAMPLES, allowed, check_reward
 from tacit.rewards.export import to_hf
 
 pytest.importorskip("transformers")
@@ -283,7 +283,8 @@ def test_the_command_line_exports(gpt2_folder: Path, tmp_path: Path, capsys: pyt
     reward.save(tmp_path / "reward")
     main(["export", str(tmp_path / "reward"), "--to", "hf", "--out", str(tmp_path / "out"), "--json"])
     result = json.loads(capsys.readouterr().out)
-    assert result["largest_difference"] <= 1e-5
+    scores = reward.score(*zip(*EXAMPLES, strict=True))
+    assert result["largest_difference"] <= allowed(scores).max()
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["problem_type"] == "regression"
     assert config["id2label"] == {"0": "reward"}

@@ -77,6 +77,29 @@ def test_save_and_load_keep_scores_and_card(reward, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
 
 
+class Shifted:
+    """The length in some unit, and in it an error that a score has on its own and not with others."""
+
+    name = "shifted"
+
+    def __init__(self, unit: float, error: float) -> None:
+        self.unit, self.error = unit, error
+
+    def score(self, prompts, completions):
+        lengths = np.array([len(str(completion)) - 20.0 for completion in completions])
+        return (self.unit * (lengths + self.error * (len(lengths) == 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-4, 1.0, 1e4])
+def test_the_checker_tolerates_rounding_of_the_scores_size_alone(unit):
+    """The median of |length - 20| is 15 here, of which 2e-5 are allowed, also where the score is 0."""
+    examples = [("p", "a" * length) for length in (20, 5, 35, 20, 1, 3)]
+    for error, right in ((1e-4, True), (1e-3, False)):
+        findings = {f.demand: f for f in check_reward(Shifted(unit, error), examples)}
+        assert findings["batch size does not matter"].ok == right, findings
+        assert findings["order does not matter"].ok
+
+
 def test_a_folder_that_cannot_be_read_says_why(reward, tmp_path):
     folder = tmp_path / "r"
     with pytest.raises(ArtefactError, match="holds no reward"):

@@ -98,6 +98,11 @@ def test_a_matrix_that_is_none_is_refused():
         cycles.describe(np.ones((3, 3)))
     with pytest.raises(TacitError, match="too many"):
         cycles.describe(np.zeros((401, 401)))
+    for size in (1e-6, 1.0, 1e6):  # float32 rounding of its numbers is no reason, a difference of a thousandth is
+        matrix = size * np.sign(ROCK_PAPER_SCISSORS)
+        assert cycles.describe(matrix * (1 + 1e-6 * np.tri(3)))["intransitive_triples"] == 1
+        with pytest.raises(TacitError, match="antisymmetric"):
+            cycles.describe(matrix * (1 + 1e-3 * np.tri(3)))
 
 
 def world(n=1500, circular=2.5, seed=0, dim=6):

@@ -16,7 +16,7 @@ from tacit.audit.sections import Finding, Section, Table
 from tacit.audit.study import Study
 from tacit.conversation import Completion, Prompt
 from tacit.errors import TacitError
-from tacit.rewards.check import EXAMPLES, TOLERANCE, check_reward
+from tacit.rewards.check import EXAMPLES, allowed, check_reward
 from tacit.rewards.check import Finding as Check
 from tacit.rewards.contract import Reward
 
@@ -115,7 +115,7 @@ def _changes(study: Study, reward: Reward, chosen: Index) -> list[dict[str, Any]
         except TacitError as error:
             rows.append({"what": name, "texts": 0, "note": str(error)})
             continue
-        rows.append(_row(study, name, len(chosen), float(change.max()), bool((change > _allowed(base)).any())))
+        rows.append(_row(study, name, len(chosen), float(change.max()), bool((change > allowed(base)).any())))
     return rows
 
 
@@ -156,10 +156,6 @@ def _row(study: Study, name: str, count: int, change: float, broken: bool) -> di
         "turned": None,
         "within tolerance": not broken,
     }
-
-
-def _allowed(base: Array) -> Array:
-    return TOLERANCE * (1 + np.abs(base))
 
 
 def _shown(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from tacit.audit.calibration import sigmoid
 from tacit.audit.figures import Interval, interval_chart
 from tacit.audit.sections import Figure, Finding, Section, Table
 from tacit.audit.study import Study
-from tacit.rewards.check import TOLERANCE
+from tacit.rewards.check import allowed
 from tacit.rewards.contract import BothOrders, Comparing
 
 _TITLE = "Position"
@@ -158,6 +158,7 @@ def _reward(study: Study) -> dict[str, Any] | str:
         "95%": interval(draws[:, 0], clusters=smallest) if smallest >= 2 else None,
         "consistent": float(np.mean(np.sign(forth) == -np.sign(back))),
         "largest": float(np.abs(half).max()),
+        "within tolerance": bool((np.abs(half) <= allowed(forth)).all()),
         "averaged": asked,
     }
 
@@ -179,7 +180,7 @@ def _finding(row: dict[str, Any]) -> Finding | None:
     detail = {key: value for key, value in row.items() if key not in ("key", "whose")}
     bias, ends = row["bias"], row["95%"]
     if row["key"] == "reward" and not row["averaged"]:
-        if row["largest"] <= TOLERANCE:
+        if row["within tolerance"]:
             return None
         text = (
             f"Its opinion of two answers depends on their order: {row['consistent']:.0%} of pairs keep their winner "

@@ -110,7 +110,7 @@ def mmd(first: Array, second: Array, *, permutations: int = 999, seed: int = 0) 
     n = len(first)
     x = np.concatenate([first, second]).astype(np.float64)
     scale = x.std(0)
-    x = x / np.where(scale < 1e-9, 1.0, scale)
+    x = x / np.where(scale <= 1e-6 * np.abs(x).max(0), 1.0, scale)  # one float32 number, but for rounding
     square = (x**2).sum(1)
     gap = np.maximum(square[:, None] + square[None] - 2 * x @ x.T, 0.0)
     away = ~np.eye(2 * n, dtype=bool)

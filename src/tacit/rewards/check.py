@@ -14,8 +14,8 @@ import numpy as np
 from tacit.conversation import Completion, Prompt
 from tacit.rewards.contract import Comparing, Reward, Saved, Uncertain
 
-TOLERANCE = 1e-5
-"""Largest difference allowed between two scores of the same row, relative to 1 + |score|."""
+TOLERANCE = 2e-5
+"""Largest difference allowed between two scores of the same row, relative to the size of scores (`allowed`)."""
 
 EXAMPLES: tuple[tuple[Prompt, Completion], ...] = (
     ("What is the capital of France?", "Paris."),
@@ -133,6 +133,18 @@ def check_reward(
     return findings
 
 
+def allowed(scores: np.ndarray) -> np.ndarray:
+    """How far scores (n,) may be from the same ones computed another way, (n,).
+
+        TOLERANCE * max(|s_i|, median |s|)
+
+    Float32 carries 24 bits: 2e-5 is 170 roundings of a number. A score near 0 may differ as much as others, since it is
+    the sum of terms of their size; and where all scores are small, small differences count.
+    """
+    size = np.abs(np.asarray(scores, np.float64))
+    return TOLERANCE * np.maximum(size, np.median(size) if size.size else 0.0)
+
+
 def _shape(scores: np.ndarray, n: int) -> str:
     if not isinstance(scores, np.ndarray):
         return f"got a {type(scores).__name__}"
@@ -158,9 +170,10 @@ def _comparing(reward: Comparing, prompts: Sequence[Prompt], completions: Sequen
 
 
 def _difference(scores: np.ndarray, base: np.ndarray) -> str:
-    gap = np.abs(np.asarray(scores, np.float64) - base) / (1 + np.abs(base))
-    worst = int(gap.argmax()) if gap.size else 0
-    return f"row {worst} differs by {gap[worst]:.2g}" if gap.size and gap[worst] > TOLERANCE else ""
+    change = np.abs(np.asarray(scores, np.float64) - base)
+    over = np.flatnonzero(~(change <= allowed(base)))
+    worst = over[np.nan_to_num(change[over], nan=np.inf).argmax()] if len(over) else 0
+    return f"row {worst} differs by {change[worst]:.2g} from {base[worst]:.4g}" if len(over) else ""
 
 
 _FRESH = """

@@ -137,7 +137,7 @@ class WeightedSum(_Combined):
             if not part.measured:
                 scores = part.reward.score(prompts, completions).astype(np.float64)
                 std = float(scores.std())
-                if part.scale == "z" and not std > 1e-9 * (1 + abs(float(scores.mean()))):
+                if part.scale == "z" and not std > 1e-6 * float(np.abs(scores).max(initial=0.0)):
                     raise TacitError(
                         f"part `{part.reward.name}` scores {scores[0]:g} on every row: no z-score. Drop it"
                     )

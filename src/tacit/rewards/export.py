@@ -30,7 +30,7 @@ from tacit.conversation import RENDERING
 from tacit.errors import ArtefactError, MissingExtra, TacitError, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, quietly
 from tacit.rewards.chat import blocks_template
-from tacit.rewards.check import EXAMPLES
+from tacit.rewards.check import EXAMPLES, allowed
 from tacit.rewards.contract import Reward
 from tacit.rewards.language_model import LanguageModelReward, copy_checkpoint
 
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from tacit.rewards.feature_reward import FeatureReward
 
 Form = Literal["auto", "stock", "custom"]
-
-TOLERANCE = 1e-5
-"""Largest difference allowed between a score and the exported one, relative to 1 + |score|."""
 
 _NORMS = ("ln_f", "norm", "final_layernorm", "final_layer_norm", "norm_f", "ln_out")
 _MODULE = "modeling_tacit"
@@ -52,7 +49,7 @@ def to_hf(reward: Reward, folder: str | Path, *, form: Form = "auto") -> dict[st
     """Write `reward` to `folder` as a checkpoint and score the examples of `check_reward` with both.
 
     Returns `class`, `offset` (what `tacit.load` adds to the checkpoint's logits) and `largest_difference`. Raises
-    `TacitError` where the reward has no such form, or the exported scores differ by more than `TOLERANCE`.
+    `TacitError` where the reward has no such form, or the exported scores differ by more than `check.allowed`.
     """
     from tacit.rewards.feature_reward import FeatureReward
 
@@ -74,13 +71,17 @@ def to_hf(reward: Reward, folder: str | Path, *, form: Form = "auto") -> dict[st
         exported = LanguageModelReward.of_checkpoint(temporary)
         prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
         theirs, ours = exported.score(prompts, completions), reward.score(prompts, completions)
-        gap = float((np.abs(theirs - ours) / (1 + np.abs(ours))).max())
-        if not gap <= TOLERANCE:
+        change = np.abs(theirs - ours)
+        if not (change <= allowed(ours)).all():
             raise TacitError(
-                f"the exported scores differ by {gap:.2g} from those of `{reward.name}`: this architecture "
+                f"the exported scores differ by {change.max():.2g} from those of `{reward.name}`: this architecture "
                 f"({type(exported.model).__name__}) reads its states another way. Use --form custom"
             )
-    return {"class": type(exported.model).__name__, "offset": exported.offset, "largest_difference": gap}
+    return {
+        "class": type(exported.model).__name__,
+        "offset": exported.offset,
+        "largest_difference": float(change.max()),
+    }
 
 
 def _write_language_model(reward: LanguageModelReward, folder: Path) -> None:
