@@ -260,4 +260,4 @@ def test_the_conversation_and_the_steps_before_an_answer_are_kept() -> None:
 
 def test_votes_on_models_without_their_answers_are_refused() -> None:
     with pytest.raises(EvidenceError, match=r"`left` and `right` are names of models.*results.jsonl"):
-        read("llmfao")
+        read("llmfao")  # when it is recognised: one sentence, whatever the number of rows

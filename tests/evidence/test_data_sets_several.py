@@ -10,6 +10,7 @@ import pytest
 import tacit
 from evidence.export_samples import SAMPLES, one, read
 from tacit.errors import EvidenceError
+from tacit.evidence import Evidence, Outcome
 from tacit.evidence.exports import rlhflow_prm
 
 
@@ -208,25 +209,37 @@ def test_stack_exchange_by_pairs_and_by_scores() -> None:
     ]
 
 
-def test_polis_wide_votes_with_the_statements() -> None:
-    statements = {"0": "Build more.", "1": "Build less.", "2": "?", "3": "?"}
-    agrees, disagrees = read("polis")
-    assert (agrees["completion"], agrees["label"], agrees["annotator"]) == ("0", True, "12")
-    assert (disagrees["completion"], disagrees["label"]) == ("1", False)
-    assert statements[agrees["completion"]] == "Build more."
-    for wrong in (2, "yes", True):
-        with pytest.raises(EvidenceError, match=r"column `3`: .*1 \(agrees\), -1 \(disagrees\), 0 \(passes\) or blank"):
-            read("polis", **{"3": wrong})
+STATEMENTS = "timestamp,comment-id,comment-body\n1,0,Build more.\n2,1,Build less.\n3,2,Wait.\n"
+COLUMNS = {"id": "comment-id", "text": "comment-body"}
 
 
-def test_polis_statements_from_a_second_file(tmp_path: Path) -> None:
-    votes = tmp_path / "participants-votes.csv"
-    votes.write_text("participant,group-id,n-votes,0,1,2\n7,1,2,-1,1,0\n8,0,1,,,1\n", "utf-8")
-    comments = tmp_path / "comments.csv"
-    comments.write_text("timestamp,comment-id,comment-body\n1,0,Build more.\n2,1,Build less.\n3,2,Wait.\n", "utf-8")
-    evidence = tacit.read(votes, items=comments, item_columns={"id": "comment-id", "text": "comment-body"})
-    said = [(r.annotator, r.completion, r.label) for r in evidence]  # type: ignore[attr-defined]
-    assert said == [("7", "Build more.", False), ("7", "Build less.", True), ("8", "Wait.", True)]
+def votes_on_statements(tmp_path: Path, cells: str) -> Evidence:
+    votes, comments = tmp_path / "participants-votes.csv", tmp_path / "comments.csv"
+    votes.write_text(f"participant,group-id,n-votes,0,1,2\n{cells}\n", "utf-8")
+    comments.write_text(STATEMENTS, "utf-8")
+    return tacit.read(votes, items=comments, item_columns=COLUMNS)
+
+
+def test_polis_wide_votes_with_the_statements_of_a_second_file(tmp_path: Path) -> None:
+    evidence = votes_on_statements(tmp_path, "7,1,2,-1,1,0\n8,0,1,,,1")
+    said = [(r.annotator, r.completion, r.label, r.prompt) for r in evidence if isinstance(r, Outcome)]
+    assert said == [("7", "Build more.", False, ""), ("7", "Build less.", True, ""), ("8", "Wait.", True, "")]
+    assert evidence.columns.unused == ["n-votes"]
+    assert {"participant", "0", "1", "2"} <= set(evidence.columns.read)
+
+
+@pytest.mark.parametrize("wrong", ["2", "yes", "0.5", "true"])
+def test_polis_votes_outside_the_code_are_refused(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(
+        EvidenceError, match=r"row 2, column `1`: .*1 \(agrees\), -1 \(disagrees\), 0 \(passes\) or blank"
+    ):
+        list(votes_on_statements(tmp_path, f"7,1,2,-1,{wrong},0"))
+
+
+def test_polis_without_the_statements_is_refused(tmp_path: Path) -> None:
+    votes_on_statements(tmp_path, "7,1,2,-1,1,0")
+    with pytest.raises(EvidenceError, match=r"row 2: the answers are ids of texts.*--items FILE.*--item-columns"):
+        tacit.read(tmp_path / "participants-votes.csv")
 
 
 def test_problems_and_solutions() -> None:

@@ -283,8 +283,9 @@ def from_raw(
     names = dict.fromkeys(name for _, row in peek for name in row)
     known = layout.requires | layout.uses | fields.keys()
     theirs = {ours: name for name, ours in renames.items()}
-    read = {theirs.get(name, name): layout.roles.get(name, name) for name in names if name in known}
-    unused = [name for name in names if name not in known]
+    taken = {name for name in names if name in known or layout.reads(name)}
+    read = {theirs.get(name, name): layout.roles.get(name, name) for name in names if name in taken}
+    unused = [name for name in names if name not in taken]
     return Evidence(
         layout.kind,
         source,
@@ -312,8 +313,12 @@ def _first_rows(
 
 def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) -> Layout:
     rows = [value for _, value in peek]
-    for value in rows:
-        if (layout := recognise(value, rows, request)) is not None:
+    for row, value in peek:
+        try:
+            layout = recognise(value, rows, request)
+        except LayoutError as refusal:
+            raise refusal.at(request.source, row) from refusal
+        if layout is not None:
             return layout
     row, value = peek[0]
     wanted = f" as kind {request.kind}" if request.kind else ""

@@ -83,6 +83,11 @@ def recognise(row: Row, peek: Sequence[Row], request: Request) -> Layout | None:
     seen = without(row, *request.ignored)
     for entry in export_layouts():
         if request.kind in (None, entry.kind) and entry.requires <= seen.keys() and entry.fits(seen):
+            if entry.ids and not request.has_items:
+                raise LayoutError(
+                    "the answers are ids of texts that stand in another file",
+                    "Give that file with --items FILE (columns `id` and `text`; --item-columns names others)",
+                )
             return entry
     return _General(seen, [without(other, *request.ignored) for other in peek], request).layout()
 

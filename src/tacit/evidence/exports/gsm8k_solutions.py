@@ -32,4 +32,10 @@ def _models(row: Row) -> list[str]:
     ]
 
 
-LAYOUTS = (layout("gsm8k_solutions", "outcome", "question ground_truth", outcomes, lambda row: bool(_models(row))),)
+_PUBLISHED = "6b_finetuning 6b_verification 175b_finetuning 175b_verification"
+
+LAYOUTS = (
+    layout(
+        "gsm8k_solutions", "outcome", "question ground_truth", outcomes, lambda row: bool(_models(row)), uses=_PUBLISHED
+    ),
+)

@@ -6,10 +6,10 @@ stand in `results.jsonl`, one for each prompt and model; no single column names 
 
 from __future__ import annotations
 
-from tacit.evidence.layout import LayoutError, Row, Rows, layout
+from tacit.evidence.layout import LayoutError, Row, layout
 
 
-def refuse(row: Row) -> Rows:
+def refuse(row: Row) -> bool:
     """Raises `LayoutError`: without the answers there is nothing to compare."""
     raise LayoutError(
         "`left` and `right` are names of models, and the file has none of their answers",
@@ -20,4 +20,4 @@ def refuse(row: Row) -> Rows:
     )
 
 
-LAYOUTS = (layout("llmfao", "comparison", "prompt model_x model_y left right winner worker", refuse),)
+LAYOUTS = (layout("llmfao", "comparison", "prompt model_x model_y left right winner worker", fits=refuse),)

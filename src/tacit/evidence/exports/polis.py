@@ -33,5 +33,7 @@ LAYOUTS = (
         outcomes,
         lambda row: sum(name.isdigit() for name in row) > 1,
         uses="group-id",
+        reads=str.isdigit,
+        ids=True,
     ),
 )
