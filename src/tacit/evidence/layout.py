@@ -19,12 +19,12 @@ Rows = list[dict[str, Any]]
 class Layout:
     """A named shape of rows: the columns that recognise it, and how a row becomes zero or more records.
 
-    `requires` are columns that every row has, `uses` further ones that are read where they are there, and so are columns
-    whose names pass `reads`; every other column is kept beside the record and named as unused. `fits` looks at the first
-    row, and raises `LayoutError` for one that is known and cannot be read. `records` maps a row to records (as mappings;
-    the reader validates them), or raises `LayoutError`; without it rows are records already. Batches of rows that are all
-    `native` are records as they stand and are not mapped. `roles` says what columns became. With `ids` the answers are
-    ids of texts, which must be given too (`--items`).
+    `requires` are columns that every row has, `uses` further ones that are read where they are there, and so are
+    columns whose names pass `reads`; every other column is kept beside the record and named as unused. `fits` looks at
+    the first row, and raises `LayoutError` for one that is known and cannot be read. `records` maps a row to records
+    (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already. Batches of
+    rows that are all `native` are records as they stand and are not mapped. `roles` says what columns became. With
+    `ids` the answers are ids of texts, which must be given too (`--items`).
     """
 
     name: str
@@ -51,8 +51,7 @@ def layout(
     ids: bool = False,
 ) -> Layout:
     """A layout with its columns as words of one text."""
-    named = (frozenset(words.split()) for words in (columns, uses))
-    requires, used = named
+    requires, used = frozenset(columns.split()), frozenset(uses.split())
     return Layout(name, kind, requires, fits, records, used, reads=reads, ids=ids)
 
 
