@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tacit.errors import EvidenceError, MissingExtra
-from tacit.evidence import read, read_rows
+from tacit.evidence import Evidence, check, read, read_rows
 from tacit.evidence.sources import BATCH
 
 ROWS = [{"prompt": f"p{i}", "chosen": f'good {i}, "so"', "rejected": f"bad\n{i}"} for i in range(2 * BATCH + 3)]
@@ -283,7 +283,7 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
         ({**GOOD, "chosen": None}, r"row 3, column `chosen`: wrong value \(found None\)"),
         ({**GOOD, "chosen": [{"by": "gpt", "value": "c"}]}, r"row 3, column `chosen`: wrong value"),
         ({**GOOD, "weight": -1}, r"row 3, column `weight`: wrong value \(found -1\). It must be a finite number, not"),
-        ({**GOOD, "margin": float("nan")}, r"row 3, column `margin`: wrong value \(found nan\)"),
+        ({**GOOD, "margin": float("inf")}, r"row 3, column `margin`: wrong value \(found inf\)"),
         ({**GOOD, "tie": "perhaps"}, r"row 3, column `tie`: wrong value \(found 'perhaps'\). It must be true or false"),
         (
             {"prompt": "p", "completion": "c", "label": True},
@@ -355,3 +355,35 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] + 500_000
+
+
+def test_numbers_as_pandas_writes_them_beside_blanks() -> None:
+    row = {"prompt": "p", "chosen": 4, "rejected": 5.0, "margin": float("nan"), "weight": float("nan")}
+    rows = [{**row, "annotator": 17.0}, {**row, "annotator": float("nan"), "weight": 2.0}, {**row, "annotator": None}]
+    records: list[Any] = list(Evidence.from_records(rows))
+    assert [(r.chosen, r.rejected) for r in records] == [("4", "5")] * 3
+    assert [r.annotator for r in records] == ["17", None, None]
+    assert [r.weight for r in records] == [1.0, 2.0, 1.0]
+    assert all(r.margin is None for r in records)
+
+
+def test_cells_that_happen_to_be_json_are_texts(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('prompt,chosen,rejected\nprimes,"[2, 3]",[]\nobject,"{""a"": 1}",{}\n')
+    assert [(r.chosen, r.rejected) for r in read(file)] == [("[2, 3]", "[]"), ('{"a": 1}', "{}")]  # type: ignore[attr-defined]
+    file.write_text('question,answer\nWhere?,"[0, 1]"\nWhen?,7\n')
+    assert [r.answer for r in read(file)] == ["[0, 1]", "7"]  # type: ignore[attr-defined]
+    file.write_text('prompt,completions,ranks\np,"[""x"", ""y""]","[2, 1]"\n')
+    assert [r.ranks for r in read(file)] == [[2, 1]]  # type: ignore[attr-defined]
+
+
+def test_broken_rows_are_left_out_and_counted_where_asked(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    good = json.dumps({"prompt": "p", "chosen": "c", "rejected": "r"})
+    file.write_text("\n".join([good, "{", good, json.dumps({"prompt": "p", "chosen": True, "rejected": "r"})]))
+    with pytest.raises(EvidenceError, match="row 2"):
+        list(read(file))
+    evidence = read(file, skip_broken=True)
+    assert (len(evidence), evidence.broken) == (2, 2)
+    assert evidence.notes == [f"{file}: 2 broken rows are left out"]
+    assert not check(evidence).ok, "check names them all the same"

@@ -489,7 +489,7 @@ def _without_blanks(value: dict[str, Any], kind: Kind) -> dict[str, Any]:
         name: cell
         for name, cell in value.items()
         if not (
-            (cell is None and name in _DEFAULTED)
+            ((cell is None or cell != cell) and name in (*_DEFAULTED, "margin"))
             or (cell == "" and name in fields and not fields[name].is_required() and name != "prompt")
         )
     }

@@ -25,11 +25,14 @@ Text: TypeAlias = str | list[Annotated[dict[str, Any], AfterValidator(_message)]
 
 
 def _identifier(value: Any) -> Any:
+    """A number as its text: 17 and 17.0 (as pandas writes whole numbers beside blanks) are `17`; NaN is nobody."""
+    if isinstance(value, float):
+        return None if value != value else str(int(value)) if value.is_integer() else repr(value)
     return str(value) if isinstance(value, int) else value
 
 
-Identifier: TypeAlias = Annotated[str, BeforeValidator(_identifier)]
-"""A name of a person or a group; numbers are read as text."""
+Identifier: TypeAlias = Annotated[str | None, BeforeValidator(_identifier)]
+"""A name of a person or a group, or None; numbers are read as text."""
 
 
 LARGEST = 1e15
@@ -54,8 +57,8 @@ class Comparison(Record):
     tie: bool = False
     margin: Number | None = None
     weight: Weight = 1.0
-    annotator: Identifier | None = None
-    group: Identifier | None = None
+    annotator: Identifier = None
+    group: Identifier = None
     rejected_prompt: Text | None = None
     """The prompt of `rejected` where it differs: a cross-prompt comparison."""
     chosen_first: bool | None = None
@@ -77,7 +80,7 @@ class Outcome(Record):
     completion: Text
     label: bool
     template: str | None = None
-    annotator: Identifier | None = None
+    annotator: Identifier = None
 
 
 class Rating(Record):
@@ -86,7 +89,7 @@ class Rating(Record):
     prompt: Text
     completion: Text
     score: Number | dict[str, Number | None]
-    annotator: Identifier | None = None
+    annotator: Identifier = None
 
 
 class Ranking(Record):
@@ -95,7 +98,7 @@ class Ranking(Record):
     prompt: Text
     completions: Annotated[list[Text], Field(min_length=2)]
     ranks: list[Annotated[int, Field(ge=1, le=10**9)]]
-    annotator: Identifier | None = None
+    annotator: Identifier = None
 
     @model_validator(mode="after")
     def _ranks_match(self) -> Ranking:
