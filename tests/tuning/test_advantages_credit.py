@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, tensor
 
+from numerics import assert_float32_close
 from tacit.errors import TacitError
 from tacit.tuning import advantages, credit
 
@@ -17,7 +18,7 @@ MASK = tensor([[True, True, True], [True, True, False]])
 
 
 def near(found: Tensor, *expected: float) -> None:
-    torch.testing.assert_close(found.flatten(), tensor(expected, dtype=torch.float32), rtol=1e-5, atol=1e-6)
+    assert_float32_close(found.flatten(), expected)
 
 
 def test_returns_to_go_by_hand() -> None:
@@ -58,7 +59,7 @@ def test_baselines_serve_token_returns_alike() -> None:
     near(advantages.grpo(alike[:1], sequence=alike[:1, :, 0], epsilon=1e-6), 0, 0.1, 0, -0.1)
     same = tensor([[1.0, 4.0, 7.0]])
     long = same[..., None].expand(-1, -1, 5)
-    torch.testing.assert_close(advantages.leave_one_out(long)[..., 2], advantages.leave_one_out(same))
+    assert_float32_close(advantages.leave_one_out(long)[..., 2], advantages.leave_one_out(same))
 
 
 def test_gae_by_hand() -> None:
@@ -71,7 +72,7 @@ def test_gae_by_hand() -> None:
     near(found, first, middle, last, other, 1.0, 0)
     near(returns, first + 0.5, middle + 0.25, 1.0, other + 1, 2.0, 0)
     monte_carlo, _ = advantages.gae(rewards, values, MASK, trace=1.0)
-    torch.testing.assert_close(monte_carlo, (advantages.to_go(rewards, MASK) - values) * MASK)
+    assert_float32_close(monte_carlo, (advantages.to_go(rewards, MASK) - values) * MASK)
 
 
 def test_whitening_by_hand() -> None:

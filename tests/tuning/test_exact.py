@@ -10,6 +10,7 @@ import torch
 from tabular import Tabular, TextReward, lettered, rewards_of
 from torch import Tensor
 
+from numerics import assert_float32_close
 from tacit.tuning import advantages, credit, losses
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -244,9 +245,9 @@ def test_credit_leaves_the_objective_and_its_optimum(name: str) -> None:
     policy = Tabular(seed=6)
     rewards = rewards_of(policy)
     tokens = credited(name, rewards, policy)
-    torch.testing.assert_close(tokens.sum(1), rewards.flatten())
+    assert_float32_close(tokens.sum(1), rewards.flatten())
     exact = policy.gradient(policy.expected(rewards))
-    torch.testing.assert_close(mean_update(policy, tokens, whole=True), exact)
+    assert_float32_close(mean_update(policy, tokens, whole=True), exact)
 
 
 @pytest.mark.parametrize("name", CREDITS)

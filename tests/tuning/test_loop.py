@@ -18,6 +18,7 @@ import pytest
 import torch
 from tabular import Tabular, TextReward, lettered
 
+from numerics import ROUNDING, assert_float32_close
 from tacit.errors import ArtefactError, TacitError
 from tacit.features.hashed import HashedEncoder
 from tacit.tuning.crediting import LearntReturn
@@ -135,8 +136,8 @@ def test_micro_batches_do_not_show(name: str, tmp_path: Path) -> None:
     """8 x 1 equals 1 x 8: all rows at once, or one at a time."""
     whole, first = run(name, tmp_path / "whole")
     parts, second = run(name, tmp_path / "parts", micro=1)
-    torch.testing.assert_close(parts.model.logits, whole.model.logits, rtol=0, atol=2e-5)
-    assert second["loss"] == pytest.approx(first["loss"], abs=1e-4)
+    assert_float32_close(parts.model.logits, whole.model.logits)
+    assert_float32_close(second["loss"], first["loss"], scale=max(1.0, abs(first["loss"])))  # of advantages, about 1
 
 
 class Cut(Exception):
@@ -288,7 +289,7 @@ def worth_of(policy: Tabular, processes: Processes) -> dict[str, float]:
 
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], sys.argv[1] + "/.."
 from pathlib import Path
 from safetensors.torch import save_file
 from tacit.tuning.processes import Processes
@@ -323,13 +324,13 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     for name in names:
         alone, _ = run(name, tmp_path / "alone" / name)
         found = load_file(tmp_path / f"{name}.safetensors")["logits"]
-        torch.testing.assert_close(found, alone.model.logits.detach(), rtol=0, atol=3e-5, msg=name)
+        assert_float32_close(found, alone.model.logits, rtol=2 * ROUNDING, msg=name)
         worth = json.loads((tmp_path / f"{name}.json").read_text())
-        assert worth == pytest.approx(worth_of(alone, ALONE), abs=1e-4)
+        assert worth == pytest.approx(worth_of(alone, ALONE), rel=1e-4, abs=1e-4)
         for ours, theirs in zip(lines(tmp_path / "alone" / name), lines(tmp_path / name), strict=True):
             assert ours.keys() == theirs.keys(), name
             for key in ours:
-                assert theirs[key] == pytest.approx(ours[key], abs=2e-3), (name, key)
+                assert theirs[key] == pytest.approx(ours[key], rel=2e-3, abs=2e-3), (name, key)
 
 
 def test_the_run_stops_at_the_kl_budget(tmp_path: Path) -> None:

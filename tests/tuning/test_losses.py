@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
+from numerics import assert_float32_close
 from tacit.errors import TacitError
 from tacit.tuning import losses
 from tacit.tuning.losses import PREFERENCE, Pairs, PreferenceOptions
@@ -18,14 +19,14 @@ def sigma(x: float) -> float:
 
 
 def near(found: Tensor, *expected: float) -> None:
-    torch.testing.assert_close(found, tensor(expected, dtype=torch.float32), rtol=1e-5, atol=1e-6)
+    assert_float32_close(found, expected)
 
 
 MASK = tensor([[True, True, True], [True, False, False]])
 
 
 def test_averages_over_tokens_by_hand() -> None:
-    torch.testing.assert_close(losses.token_weights(MASK, "token"), MASK / 4)
+    assert_float32_close(losses.token_weights(MASK, "token"), MASK / 4)
     near(losses.token_weights(MASK, "sequence").flatten(), 1 / 6, 1 / 6, 1 / 6, 1 / 2, 0, 0)
     near(losses.token_weights(MASK, "constant", constant=8.0).flatten(), *[1 / 16] * 4, 0, 0)
     near(losses.token_weights(MASK, "token", tokens=10).flatten(), *[0.1] * 4, 0, 0)
@@ -69,7 +70,7 @@ def test_the_dpo_loss_keeps_reference_and_beta() -> None:
     """A box of the survey drops pi_ref and turns beta round; both must matter, and in the right direction."""
     shifted = Pairs(PAIRS.chosen + 3, PAIRS.rejected + 3, PAIRS.reference_chosen + 3, PAIRS.reference_rejected + 3)
     options = PreferenceOptions(beta=0.3)
-    torch.testing.assert_close(losses.sigmoid(shifted, options), losses.sigmoid(PAIRS, options))
+    assert_float32_close(losses.sigmoid(shifted, options), losses.sigmoid(PAIRS, options))
     assert losses.sigmoid(PAIRS, options).item() == pytest.approx(-math.log(sigma(0.45)))
     assert losses.sigmoid(PAIRS, PreferenceOptions(beta=3)).item() < losses.sigmoid(PAIRS, options).item()
 
@@ -78,7 +79,7 @@ def test_robust_undoes_flips_in_the_mean() -> None:
     options = PreferenceOptions(beta=0.5, label_smoothing=0.2)
     flipped = Pairs(PAIRS.rejected, PAIRS.chosen, PAIRS.reference_rejected, PAIRS.reference_chosen)
     mean = 0.8 * losses.robust(PAIRS, options) + 0.2 * losses.robust(flipped, options)
-    torch.testing.assert_close(mean, losses.sigmoid(PAIRS, PreferenceOptions(beta=0.5)))
+    assert_float32_close(mean, losses.sigmoid(PAIRS, PreferenceOptions(beta=0.5)))
     with pytest.raises(TacitError, match=r"label_smoothing is 0\.5"):
         losses.robust(PAIRS, PreferenceOptions(label_smoothing=0.5))
     with pytest.raises(TacitError, match="simpo"):
@@ -115,7 +116,7 @@ def test_the_gradient_at_ratio_one_is_that_of_reinforce() -> None:
     one, two = (tensor([[-0.3, -1.2]]).requires_grad_() for _ in range(2))
     (-advantages * one).sum().backward()
     losses.clipped(two, two.detach(), advantages).loss.sum().backward()
-    torch.testing.assert_close(one.grad, two.grad)
+    assert_float32_close(one.grad, two.grad)
 
 
 def test_kl_estimators_by_hand_and_in_the_mean() -> None:

@@ -15,6 +15,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from numerics import assert_float32_close, assert_gradients_close
 from tacit.errors import TacitError
 from tacit.tuning import sharding
 from tacit.tuning.processes import Processes
@@ -23,7 +24,7 @@ PROMPTS = ["Who are you?", "Say a number", "The quick brown", "Count to ten", "A
 SAID = [" one two three", " seven", " lazy dog jumps over", " I am"]
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], sys.argv[1] + "/.."
 from test_sharding import go, shares
 import json
 import torch
@@ -35,6 +36,7 @@ for options in json.loads(sys.argv[2]):
     go(**options)
 """
 TWO = Processes(0, 2)
+RATE = 3e-3
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def go(method: str, policy: str, data: str, out: str, micro: int, resume: bool =
     folder = Path(policy)
     # Epsilon is large so that rounding of gradients that are almost 0 does not become a step of full size.
     options: dict[str, Any] = {
-        "dtype": "float32", "learning_rate": 3e-3, "adam_epsilon": 1e-3, "weight_decay": 0.01, "max_grad_norm": 0.5,
+        "dtype": "float32", "learning_rate": RATE, "adam_epsilon": 1e-3, "weight_decay": 0.01, "max_grad_norm": 0.5,
         "save_steps": 2, "save_total_limit": 9, "per_device_train_batch_size": micro, "max_completion_length": 6,
     }  # fmt: skip
     sampled = data == "prompts"
@@ -108,10 +110,13 @@ def shares(folder: str) -> None:
     for one, other in ((said.logprobs, whole.logprobs), (said.entropy, whole.entropy), (said.hidden, whole.hidden)):
         assert one is not None
         assert other is not None
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
-    for one, parameter in zip(sums, policy.whole.model.parameters(), strict=True):
-        alone = processes.sum(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-        torch.testing.assert_close(one, torch.linalg.vector_norm(alone), rtol=1e-4, atol=1e-5)
+        assert_float32_close(one, other)
+    alone = [
+        torch.linalg.vector_norm(processes.sum(torch.zeros_like(p) if p.grad is None else p.grad))
+        for p in policy.whole.model.parameters()
+    ]
+    names = [name for name, _ in policy.whole.model.named_parameters()]
+    assert_gradients_close(dict(zip(names, sums, strict=True)), dict(zip(names, alone, strict=True)))
 
 
 def launch(folder: Path, policy: Path, *runs: dict[str, Any]) -> None:
@@ -142,7 +147,9 @@ def assert_same(ours: Path, theirs: Path) -> None:
     found, expected = (load_file(out / "policy" / "model.safetensors") for out in (ours, theirs))
     assert found.keys() == expected.keys()
     for name in found:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=3e-5, msg=name)
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=0, atol=RATE / 100, msg=name
+        )  # of four steps or more
 
 
 def gone_on(out: Path, copy: Path, step: int) -> Path:

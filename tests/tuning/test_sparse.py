@@ -13,6 +13,7 @@ import torch
 from tabular import Tabular, TextReward, lettered
 from torch import tensor
 
+from numerics import assert_float32_close
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Comparison, Outcome, Rating
 from tacit.features.hashed import HashedEncoder
@@ -207,7 +208,7 @@ def test_the_learnt_return_finds_the_value_of_states() -> None:
     for _ in range(30):
         made, _ = sampler.collect()
         tokens = way(made, policy)
-        torch.testing.assert_close(tokens.sum(1), made.rewards, atol=1e-4, rtol=0)
+        assert_float32_close(tokens.sum(1), made.rewards)
     every = policy.every()
     probability = policy.logprobs(every).logprobs.sum(1).exp().detach()
     texts = policy.texts(every.tokens, every.mask)
@@ -243,9 +244,9 @@ def test_prefix_credit_is_the_difference_of_prefix_scores() -> None:
     made, _ = sampled(policy, Letters()).collect()
     found = PrefixCredit(Letters(), 1)(made, policy)
     expected = torch.where(made.rollout.tokens == 0, 3.0, torch.where(made.rollout.tokens == 1, -1.0, 0.0)) * made.mask
-    torch.testing.assert_close(found, expected)
+    assert_float32_close(found, expected)
     coarse = PrefixCredit(Letters(), 2)(made, policy)
-    torch.testing.assert_close(coarse.sum(1), made.rewards)
+    assert_float32_close(coarse.sum(1), made.rewards)
     assert bool((coarse[:, 0] == 0)[made.mask.sum(1) > 1].all())
     assert held(np.array([[np.nan, 2.0, np.nan], [1.0, np.nan, 3.0]])).tolist() == [[0, 2, 2], [1, 1, 3]]
 
@@ -257,7 +258,7 @@ def test_credit_by_name(tmp_path: Path) -> None:
     made, _ = sampled(policy).collect()
     uniform = crediting("uniform", plain, share=0.5)
     assert uniform is not None
-    torch.testing.assert_close(uniform(made, policy), credit.uniform(made.rewards, made.mask, 0.5))
+    assert_float32_close(uniform(made, policy), credit.uniform(made.rewards, made.mask, 0.5))
     for name, said in (
         ("attention", "has no attention"),
         ("prefix", "does not score unfinished"),
@@ -337,7 +338,7 @@ def test_groups_without_difference_are_replaced_by_fresh_ones() -> None:
     assert bool((groups.amax(1) > groups.amin(1)).all())
     assert after["frac_reward_zero_std"] == metrics["frac_reward_zero_std"] > 0
     rows = policy.logprobs(fresh.rollout).logprobs
-    torch.testing.assert_close(rows, fresh.rollout.logprobs)
+    assert_float32_close(rows, fresh.rollout.logprobs)
 
 
 def test_a_round_that_cannot_be_shared_is_refused() -> None:
@@ -385,5 +386,5 @@ def test_attention_credit_is_what_the_last_token_attends_to(tmp_path: Path, llam
         said = classifier.base_model(torch.tensor([ids]), output_attentions=True).attentions[-1][0].mean(0)[-1]
     weights = said[-width:-1]  # the end token has no characters
     expected = made.rewards[0] * torch.nn.functional.pad(weights / weights.sum(), (0, 1))
-    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found.sum(1), made.rewards)
+    assert_float32_close(found[0], expected)
+    assert_float32_close(found.sum(1), made.rewards)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from numerics import assert_float32_close
 from tacit.tuning import advantages, losses
 from tacit.tuning.losses import PREFERENCE, Pairs, PreferenceOptions
 
@@ -71,10 +72,10 @@ def test_group_losses_and_their_gradients_are_trls(theirs: str, ours: losses.Ave
     expected = trl_grpo(one, given, theirs, beta)
     each = losses.clipped(two, OLD, given[:, None], 0.2, 0.28).loss + beta * losses.kl(two, REFERENCE, "k3")
     found = (losses.token_weights(MASK, ours, constant=8.0) * each).sum()
-    torch.testing.assert_close(found, expected)
+    assert_float32_close(found, expected)
     expected.backward()
     found.backward()
-    torch.testing.assert_close(two.grad, one.grad)
+    assert_float32_close(two.grad, one.grad)
 
 
 def trl_dpo(logps: Tensor, loss_type: str, beta: float, smoothing: float) -> Tensor:
@@ -113,10 +114,10 @@ def test_preference_losses_and_their_gradients_are_trls(name: str) -> None:
     sums, reference = (two * MASK).sum(1).chunk(2), (REFERENCE * MASK).sum(1).chunk(2)
     options = PreferenceOptions(beta=0.3, label_smoothing=smoothing)
     found = PREFERENCE[name](Pairs(sums[0], sums[1], reference[0], reference[1]), options).mean()
-    torch.testing.assert_close(found, expected)
+    assert_float32_close(found, expected)
     expected.backward()
     found.backward()
-    torch.testing.assert_close(two.grad, one.grad)
+    assert_float32_close(two.grad, one.grad)
 
 
 def test_the_ipo_of_trl_averages_over_tokens() -> None:
@@ -126,4 +127,4 @@ def test_the_ipo_of_trl_averages_over_tokens() -> None:
     sums, reference = (LOGPS * MASK).sum(1).chunk(2), (REFERENCE * MASK).sum(1).chunk(2)
     means = [x / length for x, length in zip((*sums, *reference), (*lengths, *lengths), strict=True)]
     found = losses.ipo(Pairs(*means), PreferenceOptions(beta=0.3)).mean()
-    torch.testing.assert_close(found, expected)
+    assert_float32_close(found, expected)
