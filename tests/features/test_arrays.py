@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tacit.features.arrays import (
     PrecomputedEncoder,
     by_prompt,
     read_array,
+    read_precomputed,
     require_finite,
     rewards_by_prompt,
     to_float32,
@@ -151,3 +153,48 @@ def test_files_without_their_texts(tmp_path: Path) -> None:
     (tmp_path / "v.texts.jsonl").write_text('"a"\n{"prompt": "b"}\n')
     with pytest.raises(FeatureError, match="row 2: not a JSON string"):
         load_encoder(f"array:{tmp_path / 'v.npy'}")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"texts": np.array("one")}, "`texts` holds <U3 of shape .*. Give texts, as an array of 1 or 2 axes"),
+        ({"texts": np.array([1.5, 2.5])}, "`texts` holds float64"),
+        ({"texts": np.array([b"a", b"\xff"])}, "`texts` holds a text that is not UTF-8"),
+        ({"completions": np.array(["a", "b"]), "prompts": np.array([["p"], ["q"]])}, "`prompts` holds <U1 of shape"),
+        ({"completions": np.array(["a", "b"]), "prompts": np.array("p")}, "`prompts` holds <U1 of shape"),
+        ({"completions": np.array([True, False])}, "`completions` holds bool"),
+    ],
+)
+def test_arrays_that_are_no_texts_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "a.npz", vectors=np.ones((2, 3), np.float32), **arrays)
+    with pytest.raises(FeatureError, match=said):
+        read_precomputed(tmp_path / "a.npz")
+
+
+def test_texts_kept_as_bytes_are_read_as_utf_8(tmp_path: Path) -> None:
+    texts = np.array(["café".encode(), b"tea"])
+    np.savez(tmp_path / "a.npz", vectors=np.eye(2, dtype=np.float32), texts=texts)
+    assert read_precomputed(tmp_path / "a.npz").encode([("", "café"), ("", "tea")]).tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_array_files_are_refused_or_read(tmp_path: Path, seed: int) -> None:
+    """Bits flipped and bytes cut out of headers, archives and data: an error that names the file, or an array."""
+    rng = random.Random(seed)
+    path = tmp_path / rng.choice(["a.npy", "a.npz"])
+    if path.suffix == ".npy":
+        np.save(path, np.ones((4, 3), np.float32))
+    else:
+        rng.choice([np.savez, np.savez_compressed])(path, vectors=np.ones((4, 3), np.float32), texts=list("abcd"))
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.choice([1, 3])):
+        start = rng.randrange(len(content))
+        content[start : start + rng.choice([0, 1, 5])] = rng.randbytes(rng.choice([0, 1, 5]))
+    path.write_bytes(content)
+    try:
+        kind, said = read_array(path).dtype.kind, str(path)
+    except FeatureError as error:
+        kind, said = "f", str(error)
+    assert kind == "f"
+    assert str(path) in said

@@ -13,15 +13,14 @@ stay memory-mapped until rows are asked for; no file is ever unpickled.
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
+from pydantic_core import from_json
 
 from tacit import conversation
 from tacit.errors import FeatureError
@@ -188,14 +187,19 @@ def _open(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
     if not file.is_file():
         raise FeatureError(f"there is no file {path}. Give an .npy or .npz file of vectors")
     try:
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-        return mapped
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that Python 2 wrote it
+            if file.suffix == ".npz":
+                with np.load(file, allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
+                if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                    raise ValueError(f"`{strange[0]}` is no array")
+                return arrays
+            mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+            return mapped
+    except Exception as error:  # numpy, zipfile and tokenize raise many kinds for a damaged header
         # NumPy takes whatever it does not know for pickled objects, and its advice is to load them: never here.
-        reason = "not an array file" if "pickle" in str(error) else str(error).rstrip(".")
+        reason = "not an array file" if "pickle" in str(error) else str(error).rstrip(".") or type(error).__name__
         raise FeatureError(
             f"{path} cannot be read ({reason}). Save plain arrays with numpy.save or numpy.savez"
         ) from error
@@ -246,20 +250,37 @@ def _whole_keys(texts: Sequence[Text] | Sequence[str]) -> np.ndarray:
 
 def _texts_of_npz(found: dict[str, np.ndarray], source: str) -> list[Text]:
     if "completions" in found:
-        completions = found["completions"]
-        prompts = found.get("prompts", np.full(completions.shape[:1], ""))
-        if len(prompts) != len(completions):
+        completions = _strings(found, "completions", source, (1, 2))
+        width = found["completions"].shape[1] if found["completions"].ndim == 2 else 1
+        prompts = _strings(found, "prompts", source, (1,)) if "prompts" in found else None
+        if prompts is not None and len(prompts) != len(found["completions"]):
             raise FeatureError(
-                f"{source}: {len(prompts)} prompts but {len(completions)} completions. Give as many of both"
+                f"{source}: {len(prompts)} prompts but {len(found['completions'])} completions. Give as many of both"
             )
-        width = completions.shape[1] if completions.ndim == 2 else 1
-        return [(str(prompts[row // width]), str(text)) for row, text in enumerate(completions.reshape(-1).tolist())]
+        return [("" if prompts is None else prompts[row // width], text) for row, text in enumerate(completions)]
     for name in ("texts", "ids"):
         if name in found:
-            return [("", str(text)) for text in found[name].reshape(-1).tolist()]
+            return [("", text) for text in _strings(found, name, source, (1, 2))]
     raise FeatureError(
         f"{source} holds {sorted(found)} but no texts to find vectors by. Add `texts`, `ids` or `completions`"
     )
+
+
+def _strings(found: dict[str, np.ndarray], name: str, source: str, axes: tuple[int, ...]) -> list[str]:
+    """The texts of an array in the order of its rows; bytes are read as UTF-8, and whole numbers are ids.
+
+    Raises `FeatureError` for an array of anything else, or with another number of axes.
+    """
+    array = found[name]
+    if array.ndim not in axes or array.dtype.kind not in "USiu":
+        wanted = " or ".join(map(str, axes))
+        raise FeatureError(
+            f"{source}: `{name}` holds {array.dtype} of shape {array.shape}. Give texts, as an array of {wanted} axes"
+        )
+    try:
+        return [text.decode() if isinstance(text, bytes) else str(text) for text in array.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise FeatureError(f"{source}: `{name}` holds a text that is not UTF-8. Save it as UTF-8") from error
 
 
 def _texts_beside(file: Path) -> list[Text]:
@@ -267,10 +288,10 @@ def _texts_beside(file: Path) -> list[Text]:
     if not beside.is_file():
         raise FeatureError(f"{file} needs its texts in {beside.name} beside it. Write one JSON string a line")
     texts: list[Text] = []
-    with beside.open(encoding="utf-8") as lines:
+    with beside.open("rb") as lines:
         for row, line in enumerate(lines, start=1):
             try:
-                value = json.loads(line)
+                value = from_json(line)
                 pair = ("", value) if isinstance(value, str) else (value.get("prompt", ""), value["completion"])
                 texts.append(conversation.texts(*pair))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
