@@ -16,12 +16,13 @@ import numpy as np
 
 from tacit.conversation import Completion, Prompt, completion_text, texts
 from tacit.demonstrations.divergences import Kind, divergence
-from tacit.errors import ArtefactError, TacitError
+from tacit.errors import ArtefactError
 from tacit.features import Encoder, FeatureStore
 from tacit.models.checkpoint import Parts, token_ids
 from tacit.rewards import heads
 from tacit.rewards.chat import TextRule, chat_parts
 from tacit.rewards.heads import Parameters
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.language_model import LanguageModelReward
 from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
 
@@ -89,8 +90,7 @@ class InducedReward(_Shaped):
 
     def logits(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """h (n,) float64, not clipped: the discriminator's log-odds that an answer is a demonstration."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         if not len(prompts):
             return np.zeros(0)
         pairs = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
@@ -210,6 +210,7 @@ def unfinished_ids(
     rule: TextRule, wrapper: Any, prompts: Sequence[Prompt], prefixes: Sequence[Completion]
 ) -> list[list[int]]:
     """Token ids of exchanges that break off: by the rule, without what closes an answer. None is without ids."""
+    require_rows(prompts, prefixes)
     if rule.template == "chat":
         parts = [_open(chat_parts(wrapper, p, c), c) for p, c in zip(prompts, prefixes, strict=True)]
         keep = {wrapper.bos_token_id} - {None}

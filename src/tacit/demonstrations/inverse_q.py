@@ -38,6 +38,7 @@ from tacit.conversation import Completion, Prompt, completion_text, prompt_text
 from tacit.errors import TacitError
 from tacit.policies.contract import Responses
 from tacit.policies.tokens import Codec
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.tuning import losses
 from tacit.tuning.data import as_responses, device_of
@@ -173,8 +174,7 @@ class SoftQReward:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         result = np.zeros(len(prompts), np.float32)
         rows = [self._ids(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))

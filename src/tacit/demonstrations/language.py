@@ -49,6 +49,7 @@ from tacit.models.checkpoint import (
 from tacit.policies import fused, lean
 from tacit.policies.packing import pack
 from tacit.rewards.chat import TextRule
+from tacit.rewards.inputs import require_rows
 from tacit.tuning.checkpoints import flattened, nested
 from tacit.tuning.data import as_responses, rows_between
 from tacit.tuning.loop import State
@@ -223,8 +224,7 @@ class LanguageDiscriminator:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """h (n,) float32 of whole answers: the log-odds that one is a demonstration."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         return self._ends(self._texts(list(zip(prompts, completions, strict=True))))
 
     def score_prefixes(self, prompts: Sequence[Prompt], prefixes: Sequence[Completion]) -> np.ndarray:

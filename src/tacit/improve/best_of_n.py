@@ -40,8 +40,10 @@ class Choice:
 def choose(reward: Reward, prompt: Prompt, candidates: Sequence[Completion], n: int | None = None) -> Choice:
     """The best of the first `n` candidates (of all by default) by `reward`; the first of equals.
 
-    Raises `TacitError` for no candidates, or fewer than `n`.
+    Raises `TacitError` for no candidates, or fewer than `n`, and for one text in place of a list.
     """
+    if isinstance(candidates, str):
+        raise TacitError(f"candidates is the text {candidates[:40]!r}. Give a list of texts to choose from")
     count = len(candidates) if n is None else n
     if not 1 <= count <= len(candidates):
         raise TacitError(f"best of {count} from {len(candidates)} candidates. Choose n within 1..{len(candidates)}")

@@ -21,6 +21,7 @@ from tacit.errors import EvidenceError
 from tacit.evidence.layout import is_messages
 from tacit.evidence.read import prompted_rows
 from tacit.improve.best_of_n import best_of_n_curve
+from tacit.progress import track
 from tacit.rewards.contract import Reward
 from tacit.rewards.scoring import member_scores, spread
 
@@ -113,7 +114,7 @@ def select(
     """
     held: list[Candidates] = []
     count = 0
-    for entry in candidates:
+    for entry in track(candidates, "choosing"):
         if n is not None and len(entry.completions) < n:
             raise EvidenceError(
                 f"{len(entry.completions)} candidates, not {n}",

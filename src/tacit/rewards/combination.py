@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tacit.conversation import Completion, Prompt, prompt_text
 from tacit.errors import ArtefactError, TacitError
 from tacit.rewards.contract import Reward, Saved
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.rewards.scoring import member_scores
 
@@ -92,8 +93,7 @@ class _Combined:
 
     def score_members(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores by each member, (K, n) float32; see this module for how members of parts meet."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         return self._members(prompts, completions).astype(np.float32)
 
     def _members(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Array:

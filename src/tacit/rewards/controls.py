@@ -17,6 +17,7 @@ import numpy as np
 from tacit.conversation import Completion, Prompt, completion_text, texts
 from tacit.errors import ArtefactError, TacitError
 from tacit.rewards.contract import Reward, Saved
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.rewards.scoring import member_scores
 from tacit.rewards.verifiers.checks import measure
@@ -33,7 +34,7 @@ class RandomReward:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32."""
-        _matching(prompts, completions)
+        require_rows(prompts, completions)
         key = str(self.seed).encode()
         draws = bytearray()
         for pair in zip(prompts, completions, strict=True):
@@ -68,7 +69,7 @@ class LengthReward:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32."""
-        _matching(prompts, completions)
+        require_rows(prompts, completions)
         lengths = np.array([measure(completion_text(c), self.unit) for c in completions], dtype=np.float32)
         return -lengths if self.shorter else lengths
 
@@ -122,8 +123,3 @@ class InvertedReward:
 
         manifest, _ = open_reward(folder, "inverted")
         return cls(load(Path(folder) / _INNER, cache=cache), manifest["name"])
-
-
-def _matching(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
-    if len(prompts) != len(completions):
-        raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")

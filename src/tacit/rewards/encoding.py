@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from tacit.conversation import Completion, Prompt, texts
-from tacit.errors import TacitError
 from tacit.features import Encoder, FeatureStore
+from tacit.rewards.inputs import require_rows
 
 
 def encode(
     encoder: Encoder, cache: Path | None, prompts: Sequence[Prompt], completions: Sequence[Completion]
 ) -> np.ndarray:
     """Vectors (n, d) float32; raises `TacitError` where there are not as many prompts as completions."""
-    if len(prompts) != len(completions):
-        raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+    require_rows(prompts, completions)
     if len(prompts) == 0:
         return np.zeros((0, encoder.dim), np.float32)
     pairs = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
@@ -32,7 +31,6 @@ def encode_two(
     second: Sequence[Completion],
 ) -> np.ndarray:
     """Vectors (n, 2, d) float32 of two completions of each prompt, each distinct text encoded once."""
-    if not len(prompts) == len(first) == len(second):
-        raise TacitError(f"{len(prompts)} prompts for {len(first)} and {len(second)} completions: give one of each")
+    require_rows(prompts, first, second)
     vectors = encode(encoder, cache, [*prompts, *prompts], [*first, *second])
     return vectors.reshape(2, len(prompts), encoder.dim).swapaxes(0, 1)

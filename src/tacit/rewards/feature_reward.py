@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tacit.conversation import Completion, Prompt, texts
+from tacit.conversation import Completion, Prompt
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence.augment import WARNING, augment
 from tacit.evidence.records import Comparison, Record
 from tacit.features import Encoder, FeatureStore, load_encoder
 from tacit.rewards import heads
+from tacit.rewards.encoding import encode
 from tacit.rewards.examples import Examples, collect
 from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
@@ -101,12 +102,7 @@ class FeatureReward:
         return self.posterior
 
     def _features(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
-        if len(prompts) == 0:
-            return np.zeros((0, self.parameters["linear"].shape[1]), dtype=np.float32)
-        pairs = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
-        return FeatureStore(self.encoder, self.cache).features(pairs)
+        return encode(self.encoder, self.cache, prompts, completions)
 
     def save(self, folder: str | Path) -> None:
         """Write reward.json, head.safetensors and a model card, atomically; a former reward there is replaced."""

@@ -39,6 +39,7 @@ from tacit.models.checkpoint import (
     tokens_per_batch,
 )
 from tacit.rewards.chat import TextRule, default_rule
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 
 log = logging.getLogger(__name__)
@@ -95,8 +96,7 @@ class LanguageModelReward:
 
     def logits(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """The head's raw outputs (n, labels) float32, in the order given."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         return self.logits_of(self.rule.token_ids(self.tokenizer, prompts, completions) if len(prompts) else [])
 
     def logits_of(self, ids: Sequence[Sequence[int]]) -> np.ndarray:

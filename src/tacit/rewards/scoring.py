@@ -11,6 +11,7 @@ from tacit.conversation import Completion, Prompt
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison, Evidence, Ranking, Record
 from tacit.evidence.records import Steps
+from tacit.progress import track
 from tacit.rewards.contract import Comparing, Detailed, Reward, StepLevel, Uncertain
 from tacit.rewards.solutions import Cut, natural_cut, whole_solution
 from tacit.rewards.uncertainty import Pessimistic
@@ -68,7 +69,7 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
     scores_of = _KINDS[evidence.kind]
     cut = _cut_of(reward, evidence) if evidence.kind == "steps" else "newline"
     done = 0
-    for records in evidence.batches(size):
+    for records in track(evidence.batches(size), "scoring", size=len):
         pairs = [responses(record, cut) for record in records]
         prompts = [prompt for pair in pairs for prompt, _ in pair]
         completions = [completion for pair in pairs for _, completion in pair]

@@ -25,6 +25,7 @@ from tacit.evidence.records import Outcome, Record, Steps
 from tacit.features import Encoder
 from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.feature_reward import fit as fit_features
+from tacit.rewards.inputs import require_rows, require_solutions
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.rewards.solutions import (
     AfterError,
@@ -67,6 +68,7 @@ class ProcessReward:
 
     def score_members(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores of whole solutions by each member, (K, n) float32."""
+        require_rows(prompts, completions)
         logits, lengths = self._logits(prompts, [cut_steps(completion, self.cut) for completion in completions])
         return aggregate_steps(logits, lengths, self.aggregate)
 
@@ -81,10 +83,7 @@ class ProcessReward:
 
     def _logits(self, prompts: Sequence[Prompt], solutions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Step logits of each member, (K, all steps), and the number of steps of each solution, (n,)."""
-        if len(prompts) != len(solutions):
-            raise TacitError(f"{len(prompts)} prompts for {len(solutions)} completions: give one prompt each")
-        if any(not steps for steps in solutions):
-            raise TacitError("a solution has no steps. Give each at least one")
+        require_solutions(prompts, solutions)
         lengths = np.array([len(steps) for steps in solutions], dtype=np.intp)
         asked = [prompt for prompt, steps in zip(prompts, solutions, strict=True) for _ in steps]
         said = [prefix for steps in solutions for prefix in prefixes(steps, self.cut)]

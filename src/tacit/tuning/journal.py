@@ -19,6 +19,7 @@ from typing import Any
 
 from tacit.artefacts import atomic_file
 from tacit.errors import TacitError
+from tacit.progress import Lines
 from tacit.tuning.processes import Processes
 
 METRICS = "metrics.jsonl"
@@ -74,9 +75,13 @@ class Journal:
 
     @contextmanager
     def progress(self, name: str, done: int, total: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
-        """A bar on stderr with the newest loss and reward, where stderr is a terminal."""
-        if not (self.processes.main and sys.stderr.isatty()):
+        """A bar on stderr with the newest loss and reward; a line now and then where stderr is no terminal."""
+        if not self.processes.main:
             yield lambda metrics: None
+            return
+        if not sys.stderr.isatty():
+            lines = Lines(name, total, done=done)
+            yield lambda metrics: lines.advance(note=_newest(metrics))
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,8 +91,7 @@ class Journal:
             task = bar.add_task(name, total=total, completed=done, said="")
 
             def advance(metrics: Mapping[str, float]) -> None:
-                shown = [f"{key} {metrics[key]:.3f}" for key in ("loss", "reward", "kl") if key in metrics]
-                bar.update(task, advance=1, said="  ".join(shown))
+                bar.update(task, advance=1, said=_newest(metrics))
 
             yield advance
 
@@ -110,6 +114,11 @@ class Journal:
         with atomic_file(self.folder / COMPLETIONS / f"step-{step:06d}.jsonl") as temporary:
             rows = (json.dumps({"step": step, **row}, ensure_ascii=False) for row in samples[: self.samples])
             temporary.write_text("".join(f"{row}\n" for row in rows), "utf-8", errors="replace")
+
+
+def _newest(metrics: Mapping[str, float]) -> str:
+    """What a person watches."""
+    return "  ".join(f"{key} {metrics[key]:.3f}" for key in ("loss", "reward", "kl") if key in metrics)
 
 
 def _step_of(line: str) -> float:

@@ -27,6 +27,7 @@ from tacit.conversation import Completion, Prompt, texts
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence.records import Comparison, Record
 from tacit.rewards.examples import collect
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.judge.calibration import Calibration, calibrate, held_out
 from tacit.rewards.judge.calls import Call, Desk, Reply
 from tacit.rewards.judge.questions import (
@@ -230,8 +231,7 @@ class PairwiseJudge(Judge):
         self, prompts: Sequence[Prompt], first: Sequence[Completion], second: Sequence[Completion]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds (n,) of answer A with the first answer as A, and with the second one as A."""
-        if len(second) != len(first):
-            raise TacitError(f"{len(first)} answers to compare with {len(second)}: give one each")
+        require_rows(prompts, first, second)
         left, right = _pairs(prompts, first), _pairs(prompts, second)
         asked = [{"prompt": p, "first": a, "second": b} for (p, a), (_, b) in zip(left, right, strict=True)]
         swapped = [{"prompt": p, "first": b, "second": a} for (p, a), (_, b) in zip(left, right, strict=True)]
@@ -240,6 +240,7 @@ class PairwiseJudge(Judge):
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Log-odds (n,) float32 of winning against a random one of the `references`, as the answer to each prompt."""
+        require_rows(prompts, completions)
         references = self.settings.references or (REFERENCE,)
         many = len(references)
         odds = self.compare(
@@ -342,8 +343,7 @@ def _orders(judge: PairwiseJudge, records: Sequence[Record], source: str) -> tup
 
 
 def _pairs(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[tuple[str, str]]:
-    if len(prompts) != len(completions):
-        raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+    require_rows(prompts, completions)
     return [texts(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tacit.conversation import Completion, Prompt, prompt_text, texts
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence.records import Problem, Record
+from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.rewards.verifiers.checks import Check, NumberCheck, check_config, make_check, needs_answer
 from tacit.rewards.verifiers.code import UnitTests
@@ -42,8 +43,7 @@ class Verifier:
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32 in [0, 1]; raises `TacitError` for a prompt without a reference answer."""
-        if len(prompts) != len(completions):
-            raise TacitError(f"{len(prompts)} prompts for {len(completions)} completions: give one prompt each")
+        require_rows(prompts, completions)
         rows = [texts(p, c) for p, c in zip(prompts, completions, strict=True)]
         checks = [self.checkers.get(prompt, self.check) for prompt, _ in rows]
         slow = [i for i, check in enumerate(checks) if isinstance(check, UnitTests)]
