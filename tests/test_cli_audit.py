@@ -52,3 +52,39 @@ def test_four_candidates_of_a_prompt_are_enough_for_a_report(tacit: Any) -> None
     assert done.code == 0, done.err
     curve = done.json["audit"]["sections"]["optimised"]["curves"]["none"]
     assert curve["n"] == [1, 2, 3, 4]
+
+
+def test_all_verbs_share_the_cache_of_encoded_texts(tacit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_lines("votes.jsonl", jokes("Tell me a joke", 200))
+    candidates = write_lines(
+        "candidates.jsonl", [{"prompt": "Tell me a joke", "completions": [row["chosen"] for row in jokes("", 4)]}]
+    )
+    for name in ("r", "other"):
+        assert tacit("fit", data, "--out", name, "--encoder", "hashed", "--test", 0).code == 0
+
+    def refuse(self: Any, texts: Any) -> Any:
+        raise AssertionError(f"{len(texts)} texts are encoded again")
+
+    monkeypatch.setattr("tacit.features.hashed.HashedEncoder.encode", refuse)
+    for verb in (
+        ("score", "r", data, "--out", "scores.jsonl"),
+        ("audit", "r", data, "--json"),
+        ("audit", "r", "other", data, "--json"),
+        ("select", "r", candidates, "--out", "best.jsonl"),
+    ):
+        done = tacit(*verb)
+        assert done.code == 0, done.err
+        with pytest.raises(AssertionError, match="encoded again"):
+            tacit(*verb, "--no-cache")
+        with pytest.raises(AssertionError, match="encoded again"):
+            tacit(*verb, "--cache", "elsewhere")
+        both = tacit(*verb, "--cache", "elsewhere", "--no-cache")
+        assert both.code == 2
+        assert "--no-cache keeps nothing in --cache elsewhere" in both.err
+
+
+def test_without_a_cache_nothing_is_kept(tacit: Any, tmp_path: Path) -> None:
+    data = write_lines("votes.jsonl", jokes("Tell me a joke", 100))
+    assert tacit("fit", data, "--out", "r", "--encoder", "hashed", "--test", 0, "--no-cache").code == 0
+    assert tacit("score", "r", data, "--out", "scores.jsonl", "--no-cache").code == 0
+    assert not (tmp_path / "cache").exists()

@@ -80,7 +80,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     start = time.perf_counter()
     options.permit()
     train, test = _sides(data, options)
-    cache = None if options.no_cache else options.cache or terminal.cache_folder("features")
+    cache = options.encoded()
     prepared = options.imitates(train, test, encoder=options.encoder, cache=cache, seed=options.seed)
     if prepared is not None:
         train, test = prepared.train, prepared.test
@@ -160,7 +160,7 @@ def combine(recipe: Path, *, options: Annotated[CombineOptions, Parameter(name="
 
     terminal.require_free(options.out, "reward.json")
     reward, result = combined(
-        options.load(recipe, options.cache), None if options.data is None else options.read(options.data)
+        options.load(recipe, options.encoded()), None if options.data is None else options.read(options.data)
     )
     reward.save(options.out)
     write_json(options.out / "metrics.json", terminal.finite(result))

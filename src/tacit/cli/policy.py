@@ -36,7 +36,7 @@ def generate(policy: str, prompts: str, *, options: Annotated[GenerateOptions, P
     with row_writer(options.out) as write:
         asked = generation.read_prompts(prompts, reading=options.reading(), limit=options.limit)
         opened = options.open(policy)
-        reward = None if options.reward is None else options.load(options.reward, options.cache)
+        reward = None if options.reward is None else options.load(options.reward, options.encoded())
         for samples in generation.sampled(opened, asked, options.n, options.sampling(), reward=reward, source=prompts):
             write([samples.best(keep_all=options.all_)] if options.best else samples.rows())
             tally.add(samples)

@@ -37,7 +37,7 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
     start, rows = time.perf_counter(), 0
     terminal.require_apart(options.out, data, options.for_, options.items)
     with row_writer(options.out) as write:
-        own, choices = options.load_own(reward, options.cache)
+        own, choices = options.load_own(reward, options.encoded())
         evidence = options.read(data)
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
@@ -74,7 +74,7 @@ def audit(
         return _compare(named, data, options)
     start = time.perf_counter()
     terminal.require_apart(options.out, data, options.for_, options.items)
-    loaded, choices = options.load_own(reward, options.cache)
+    loaded, choices = options.load_own(reward, options.encoded())
     evidence = options.read(data)
     if choices:
         from tacit.rewards.people.choices import leave_out
@@ -91,7 +91,7 @@ def audit(
     imitated = None if against is None else against.numbers
     result |= {} if imitated is None else {"demonstrations": imitated}
     asked = {name: getattr(options, name) for name in AUDIT_OPTIONS}
-    report = run(loaded, evidence, page=page, imitated=imitated, **asked)
+    report = run(loaded, evidence, page=page, imitated=imitated, cache=options.encoded(), **asked)
     result |= {} if report is None else {"audit": report.to_dict()}
     _write_audit(report, result, options, reward=reward, data=data)
     options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
@@ -110,7 +110,7 @@ def _compare(paths: Sequence[Path], data: str, options: AuditOptions) -> None:
     start = time.perf_counter()
     options.alone()
     terminal.require_apart(options.out, data, options.items)
-    loaded = [options.load(path, options.cache) for path in paths]
+    loaded = [options.load(path, options.encoded()) for path in paths]
     called = [reward.name for reward in loaded]
     names = called if len(set(called)) == len(called) else [str(path) for path in paths]
     report = compare(loaded, options.read(data), names=names, resamples=options.resamples, seed=options.seed)
@@ -157,7 +157,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     terminal.require_apart(options.out, data)
     candidates = selection.read_candidates(data, gold=options.gold, columns=pairs("--columns", options.columns))
     with row_writer(options.out) as write:
-        loaded = options.load(reward, options.cache)
+        loaded = options.load(reward, options.encoded())
         for batch in selection.select(loaded, candidates, n=options.n):
             write([choice.row() for choice in batch])
             prompts += len(batch)

@@ -102,6 +102,21 @@ def pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
     return named
 
 
+class Caching(Options):
+    """Where encoded texts are kept: the same folder for every verb, so that no text is encoded twice."""
+
+    cache: Annotated[Path | None, Parameter(group="Common")] = None
+    """Folder of encoded texts, which all verbs share; the user's cache folder unless given."""
+    no_cache: Annotated[bool, Flag, Parameter(group="Common")] = False
+    """Keep encoded texts in memory only."""
+
+    def encoded(self) -> Path | None:
+        """The folder of encoded texts; None keeps them in memory. Raises `TacitError` where both options are given."""
+        if self.no_cache and self.cache is not None:
+            raise TacitError(f"--no-cache keeps nothing in --cache {self.cache}. Give one of the two")
+        return None if self.no_cache else self.cache or terminal.cache_folder("features")
+
+
 class Caution(Options):
     """How to read the scores of a reward that is not sure."""
 

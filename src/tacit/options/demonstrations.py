@@ -112,6 +112,7 @@ class AuditDemonstrations(BaseModel):
             encoder=getattr(reward, "encoder", "auto"),
             options=AnswerOptions(self.answers, self.max_completion_length, seed=seed),
             work=terminal.cache_folder("demonstrations"),
+            cache=getattr(reward, "cache", None),
         )
 
 

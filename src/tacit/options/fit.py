@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caution, Flag, Many, Reading
+from tacit.options.common import Caching, Caution, Flag, Many, Reading
 from tacit.options.demonstrations import FromDemonstrations
 
 
@@ -22,7 +22,7 @@ class CheckOptions(Reading):
     """Most rows named for each finding."""
 
 
-class FitOptions(Reading, Caution, FromDemonstrations):
+class FitOptions(Reading, Caution, FromDemonstrations, Caching):
     """Options of `tacit fit`."""
 
     out: Path
@@ -145,10 +145,6 @@ class FitOptions(Reading, Caution, FromDemonstrations):
     """How a latent user is read from comparisons: a product of Gaussian factors, or self-attention."""
     kl: Annotated[float, Field(ge=0), Parameter(group="People")] = 0.1
     """Weight of the KL term of latent."""
-    cache: Annotated[Path | None, Parameter(group="Reward")] = None
-    """Folder of encoded texts, so that none is encoded twice; the user's cache folder unless given."""
-    no_cache: Annotated[bool, Flag, Parameter(group="Reward")] = False
-    """Keep encoded texts in memory only."""
 
     def learns(self) -> str:
         """The model that --model and --people name together."""
@@ -186,12 +182,10 @@ REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride",
 """Likewise, for rewards of solutions in steps and of problems."""
 
 
-class CombineOptions(Reading, Caution):
+class CombineOptions(Reading, Caution, Caching):
     """Options of `tacit combine`."""
 
     out: Path
     """Folder for the reward; a reward that is there already is replaced."""
     data: str | None = None
     """Evidence to measure the mean and spread of parts on, for the scales z and log_sigmoid."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caution, Flag, Many, Options, Reading
+from tacit.options.common import Caching, Caution, Flag, Many, Options, Reading
 
 if TYPE_CHECKING:
     from tacit.policies.contract import Policy, Sampling
@@ -18,7 +18,7 @@ _Sampling = Parameter(group="Sampling")
 _Policy = Parameter(group="Policy")
 
 
-class GenerateOptions(Reading, Caution):
+class GenerateOptions(Reading, Caution, Caching):
     """Options of `tacit generate`."""
 
     out: Path
@@ -33,8 +33,6 @@ class GenerateOptions(Reading, Caution):
     """With --best: all samples and their scores as lists beside the best."""
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use only the first prompts, this many."""
-    cache: Path | None = None
-    """Folder of encoded texts, for the reward; kept in memory only unless given."""
     max_new_tokens: Annotated[int, Field(ge=1), _Sampling] = 256
     """Most tokens of a sample."""
     temperature: Annotated[float, Field(ge=0), _Sampling] = 1.0

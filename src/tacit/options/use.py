@@ -9,20 +9,18 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caution, Flag, ForOne, Many, Options
+from tacit.options.common import Caching, Caution, Flag, ForOne, Many, Options
 from tacit.options.demonstrations import AuditDemonstrations
 
 
-class ScoreOptions(ForOne):
+class ScoreOptions(ForOne, Caching):
     """Options of `tacit score`."""
 
     out: Path
     """File to write: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
 
 
-class AuditOptions(ForOne, AuditDemonstrations):
+class AuditOptions(ForOne, AuditDemonstrations, Caching):
     """Options of `tacit audit`."""
 
     out: Path | None = None
@@ -44,8 +42,6 @@ class AuditOptions(ForOne, AuditDemonstrations):
     """How much worse than --reference a metric may be, as accuracy=0.01; accuracy=0 nll=0 unless given."""
     resamples: Annotated[int, Field(ge=10)] = 1000
     """Bootstrap draws behind each interval."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
 
     def alone(self) -> None:
         """Raise `TacitError` for options that say something of one reward only, where several are compared."""
@@ -61,11 +57,11 @@ class AuditOptions(ForOne, AuditDemonstrations):
                 raise TacitError(f"--{flag} is about one reward. Leave it out where several are compared")
 
 
-AUDIT_OPTIONS = (*("candidates", "gold", "log", "domains", "reference", "allow", "resamples", "seed", "cache"),)
+AUDIT_OPTIONS = (*("candidates", "gold", "log", "domains", "reference", "allow", "resamples", "seed"),)
 """The options of `tacit audit` that go to `tacit.audit.run.run`."""
 
 
-class SelectOptions(Caution):
+class SelectOptions(Caution, Caching):
     """Options of `tacit select`."""
 
     out: Path
@@ -78,8 +74,6 @@ class SelectOptions(Caution):
     """Column of the true reward."""
     columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
     """Columns under other names, as prompt=question completion=answer."""
-    cache: Path | None = None
-    """Folder of encoded texts; kept in memory only unless given."""
 
 
 class ExportOptions(Options):
