@@ -6,6 +6,7 @@ A layout that is read as several kinds stands once; its row can be read as each 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 QUESTION, ANSWER, OTHER = "Why is the sky blue?", "Air scatters blue light most.", "It reflects the sea."
@@ -33,6 +34,13 @@ def open_webui(rating: Any = 1, **data: Any) -> dict[str, Any]:
         "created_at": 1736000010,
         "updated_at": 1736000010,
     }
+
+
+def open_webui_chat(rating: Any = 1) -> dict[str, Any]:
+    """A chat in which an answer was rated."""
+    chat = deepcopy(open_webui()["snapshot"]["chat"])
+    chat["chat"]["history"]["messages"]["m2"]["annotation"] = {"rating": rating, "details": {"rating": 8}}
+    return {**chat, "created_at": 1736000001, "archived": False, "meta": {}, "pinned": False}
 
 
 def langfuse(*scores: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +209,7 @@ TURNS = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
 
 TOOLS: dict[str, dict[str, Any]] = {
     "open_webui": open_webui(),
+    "open_webui_chats": open_webui_chat(),
     "langfuse": langfuse(thumb(1)),
     "langfuse_page": {"data": [langfuse(thumb(1))], "meta": {"page": 1, "limit": 50, "totalItems": 1, "totalPages": 1}},
     "langfuse_table": langfuse_table(**{"user-feedback": [1]}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,34 @@ def test_objects_that_span_lines_follow_each_other_or_break_off(tmp_path: Path) 
             list(tacit.read(path))
 
 
+def paths(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to every value inside a value."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*before, key)
+        yield from paths(value[key], (*before, key))
+
+
+def changed(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    """A copy of a value with another one at the end of a path."""
+    if not path:
+        return odd
+    again = copy(value)
+    again[path[0]] = changed(value[path[0]], path[1:], odd)
+    return again
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_odd_value_anywhere_ends_in_records_or_in_a_sentence(name: str) -> None:
+    sentences = []
+    for path in paths(TOOLS[name]):
+        for odd in (None, [], {}, 7, True, "x", "[", [{}], 10**400):
+            try:
+                read(TOOLS[name], changed(TOOLS[name], path, odd))
+            except EvidenceError as error:
+                sentences.append(str(error))
+    assert not [sentence for sentence in sentences if "\n" in sentence]
+
+
 def judged(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a record that has a meaning."""
     names = ("label", "score", "chosen", "rejected", "tie", "ranks", "prompt", "completion", "completions", "annotator")
@@ -101,6 +131,14 @@ def test_open_webui_siblings_won_or_lost(rating: Any, chosen: str) -> None:
     assert record["chosen"] == chosen
     assert record["prompt"] == [USER]
     assert record["other_model"] == "phi4"
+
+
+def test_open_webui_chats_hold_the_ratings_of_their_messages() -> None:
+    evidence, records = read(of.open_webui_chat(1), of.open_webui_chat(-1), of.open_webui()["snapshot"]["chat"])
+    assert evidence.kind == "outcome"
+    assert [(texts(r), r["label"]) for r in records] == [((QUESTION, ANSWER), True), ((QUESTION, ANSWER), False)]
+    assert read(of.open_webui_chat(-1), kind="comparison")[1][0]["chosen"] == OTHER
+    assert "column `data`" in refused(of.open_webui_chat("good"))
 
 
 def test_open_webui_without_the_conversation_is_refused() -> None:

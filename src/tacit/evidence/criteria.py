@@ -42,17 +42,16 @@ def meaning(value: Any) -> bool | float | None:
     """Yes or no, or a number: also as CSV writes them, and the words that say good or bad; None for other words."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) else None
-    if not isinstance(value, str):
+    if not isinstance(value, int | float | str):
         return None
-    word = value.strip().lower()
-    plain = "_".join(word.replace("-", " ").split()) if len(word) > 1 else word
-    if plain in GOOD or plain in BAD:
-        return plain in GOOD
+    if isinstance(value, str):
+        word = value.strip().lower()
+        plain = "_".join(word.replace("-", " ").split()) if len(word) > 1 else word
+        if plain in GOOD or plain in BAD:
+            return plain in GOOD
     try:
-        number = float(word)
-    except ValueError:
+        number = float(value)
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -107,7 +106,7 @@ def judged(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 
 def is_outcome(judgements: Iterable[Judgement]) -> bool:
-    """Whether rows like this one are outcomes unless a kind is given: one verdict says yes or no, or nothing was said."""
+    """Whether such rows are outcomes unless a kind is given: one verdict says yes or no, or nothing was said."""
     effective = judged(judgements)
     verdicts = [j for j in effective if _is_verdict(j)]
     plain = all(isinstance(meaning(j.value), bool) for j in verdicts)

@@ -173,7 +173,7 @@ def _as_text(value: Any, column: str | None = None) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(int(value)) if float(value).is_integer() else str(value)
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if isinstance(value, list) and is_messages(value):
         return completion_text(value)
     raise LayoutError("it must be a text or a list of {role, content} messages", "Fix this value", column, value=value)

@@ -1,4 +1,4 @@
-"""Open WebUI's export of feedback (Admin, Evaluations, Feedback, Export: a JSON array).
+"""Open WebUI's exports of feedback (Admin, Evaluations, Feedback, Export) and of chats (Export Chats), JSON arrays.
 
 What its interface writes (`FeedbackModel`, and `feedbackHandler` of its chat):
 
@@ -9,11 +9,12 @@ What its interface writes (`FeedbackModel`, and `feedbackHandler` of its chat):
 - `data.sibling_model_ids` stands there where the same question had several answers (an arena, several models, or one
   that was asked again). Its leaderboard counts 1 as a win against each of them and -1 as a loss against each of them,
   and so does kind comparison.
+- A chat has `chat.history.messages`, where a rated message keeps the `data` of its feedback as `annotation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tacit.evidence.codes import coded, is_blank, number
@@ -106,8 +107,38 @@ def _model(message: Mapping[str, Any]) -> Any:
     return message.get("selectedModelId") or message.get("model")
 
 
+def is_chat(row: Row) -> bool:
+    """Whether a row is one of its chats."""
+    chat = nested(row["chat"])
+    history = chat.get("history") if isinstance(chat, Mapping) else None
+    return isinstance(history, Mapping) and isinstance(history.get("messages"), Mapping)
+
+
+def _feedbacks(row: Row) -> list[dict[str, Any]]:
+    """The rated messages of a chat as feedbacks."""
+    chat = nested(row["chat"])
+    return [
+        {
+            "id": row.get("id"),
+            "user_id": row["user_id"],
+            "data": message["annotation"],
+            "meta": {"message_id": name},
+            "snapshot": {"chat": {"chat": chat}},
+        }
+        for name, message in chat["history"]["messages"].items()
+        if isinstance(message.get("annotation"), Mapping)
+    ]
+
+
+def _rated_in(records: Callable[[Row], Rows]) -> Callable[[Row], Rows]:
+    return lambda row: [record for feedback in _feedbacks(row) for record in records(feedback)]
+
+
 LAYOUTS = (
     layout("open_webui", "outcome", "user_id type data meta", thumbs, is_feedback, uses="snapshot id"),
     layout("open_webui", "rating", "user_id type data meta", details, is_feedback, uses="snapshot id"),
     layout("open_webui", "comparison", "user_id type data meta", arena, is_feedback, uses="snapshot id"),
+    layout("open_webui_chats", "outcome", "user_id title chat", _rated_in(thumbs), is_chat, uses="id"),
+    layout("open_webui_chats", "rating", "user_id title chat", _rated_in(details), is_chat, uses="id"),
+    layout("open_webui_chats", "comparison", "user_id title chat", _rated_in(arena), is_chat, uses="id"),
 )
