@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tacit import terminal
-from tacit.errors import ArtefactError, TacitError
+from tacit.errors import TacitError
 
 
 def configuration(folder: Path, text: str) -> Path:
@@ -121,18 +121,6 @@ def test_markup_in_a_table_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "[bold]x[/bold]" in shown
     assert "[red]t" in shown
-
-
-def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
-    terminal.require_free(tmp_path / "new", "reward.json")
-    terminal.require_free(tmp_path, "reward.json")
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(ArtefactError, match="holds other files"):
-        terminal.require_free(tmp_path, "reward.json")
-    with pytest.raises(ArtefactError, match="is a file"):
-        terminal.require_free(tmp_path / "thesis.tex", "reward.json")
-    (tmp_path / "reward.json").write_text("{}")
-    terminal.require_free(tmp_path, "reward.json")
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import math
 import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tacit.artefacts import atomic_file, require_writable, write_json
-from tacit.errors import ArtefactError, TacitError
+from tacit.artefacts import atomic_file, json_text, no_room, resolved, write_json
+from tacit.errors import TacitError
 from tacit.plain_yaml import read_yaml, write_yaml
 
 
-def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
+def load_configuration(
+    path: str | Path, known: Iterable[str], paths: Mapping[str, bool] | None = None
+) -> dict[str, Any]:
     """The options in a YAML file: flat snake_case keys, the flags' own names.
 
-    Keys without a value (`kind:` or `kind: null`) mean the default and are left out. Raises `TacitError` where the file
+    Keys without a value (`kind:` or `kind: null`) mean the default and are left out. Those in `paths` are relative to
+    the file, always or (False) where there is such a file or folder. Raises `TacitError` where the file
     is missing, is not YAML, is not one flat mapping, or has a key that is not in `known`; the message names the close
     match.
     """
@@ -46,14 +48,58 @@ def load_configuration(path: str | Path, known: Iterable[str]) -> dict[str, Any]
             raise TacitError(f"{path}: unknown key `{key}`. {mend}")
         if isinstance(value, dict):
             raise TacitError(f"{path}: key `{key}` holds a mapping. Keys are flat: write one `key: value` a line")
-    return {key: value for key, value in values.items() if value is not None}
+    paths = paths or {}
+    return {
+        key: _located(value, path, always=paths[key]) if key in paths else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def configuration_text(options: Mapping[str, Any]) -> str:
+    """Options as YAML that `load_configuration` reads back; those without a value are left out."""
+    return write_yaml({key: value for key, value in options.items() if value is not None})
 
 
 def save_configuration(path: Path, options: Mapping[str, Any]) -> None:
     """Write options as YAML that `--config` reads back; those without a value are left out."""
-    kept = {key: value for key, value in options.items() if value is not None}
     with atomic_file(path) as temporary:
-        temporary.write_text(write_yaml(kept), "utf-8")
+        temporary.write_text(configuration_text(options), "utf-8")
+
+
+def relative(value: Any, folder: Path, *, always: bool) -> Any:
+    """A path, or a list of them, as it is written in a configuration in `folder`: relative to it, unless absolute.
+
+    Without `always` the text may be something else, and is a path only where there is such a file or folder.
+    """
+    if isinstance(value, list | tuple):
+        return [relative(one, folder, always=always) for one in value]
+    scheme, path = _split(value)
+    if not path or os.path.isabs(path) or not (always or os.path.lexists(path)):
+        return value
+    place = Path(path)
+    return scheme + os.path.relpath(resolved(place.parent) / place.name, resolved(folder))
+
+
+def _located(value: Any, configuration: Path, *, always: bool) -> Any:
+    """A path of a configuration as it is seen from here; the counterpart of `relative`."""
+    if isinstance(value, list):
+        return [_located(one, configuration, always=always) for one in value]
+    scheme, path = _split(value)
+    if not path or os.path.isabs(path):
+        return value
+    place = os.path.normpath(resolved(configuration.parent) / path)
+    if not (always or os.path.lexists(place)):
+        return value
+    return scheme + (place if configuration.is_absolute() else os.path.relpath(place))
+
+
+def _split(value: Any) -> tuple[str, str]:
+    """The word that says how to read a path (`hf:`, `array:`, else nothing), and the path; no path for other values."""
+    if not isinstance(value, str):
+        return "", ""
+    scheme = next((known for known in ("hf:", "array:") if value.startswith(known)), "")
+    return scheme, value.removeprefix(scheme)
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -69,38 +115,15 @@ def cache_folder(name: str) -> Path:
     return base / name
 
 
-def require_free(folder: Path, manifest: str) -> None:
-    """Raise `ArtefactError` where `folder` holds other things than a saved artefact, before any work is done."""
-    require_writable(folder, folder=True)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / manifest).is_file():
-        raise ArtefactError(f"{folder} holds other files. Choose another --out, or empty it first")
-
-
-def require_apart(out: Path | None, *inputs: str | Path | None) -> None:
-    """Raise `ArtefactError` where `out` cannot be written, or would replace one of the inputs."""
-    if out is None:
-        return
-    require_writable(out)
-    for path in inputs:
-        if path is not None and out.exists() and Path(path).exists() and out.samefile(path):
-            raise ArtefactError(f"--out {out} is the file that is read. Choose another --out")
-
-
 def write_result(path: Path, value: Any) -> None:
     """Write a result as JSON, in place only when complete."""
     with atomic_file(path) as temporary:
         write_json(temporary, finite(value))
 
 
-def write_picture(path: Path, svg: str) -> None:
-    """Write an SVG picture, in place only when complete."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(svg, "utf-8")
-
-
 def print_json(value: Any) -> None:
     """One JSON document on stdout; a number that is not finite becomes null."""
-    print(json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=2))
+    print(json_text(finite(value)))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
@@ -183,14 +206,23 @@ def one_sentence() -> Iterator[None]:
     except TacitError as error:
         fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(141)
     except OSError as error:
+        if reason := no_room(error):
+            _discard_output()
+            fail(f"{error.filename or 'what is written'}: {reason}. Free some space, and run it again")
         if error.filename is None or error.strerror is None:
             raise
         fail(f"{error.filename}: {error.strerror.lower()}. Give a path that can be read and written")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _discard_output() -> None:
+    """Let what is left for stdout go nowhere, so that the end of the process does not fail on it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> None:

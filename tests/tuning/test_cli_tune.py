@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -221,13 +222,69 @@ def test_the_saved_configuration_repeats_the_run(tacit: Any, tiny: Path, data: d
     over = tacit("tune", "--config", "run/config.yaml", "--resume", "--beta", 0.3)
     assert over.code == 2
     assert "was made with beta = 0.0, not 0.3" in over.err
+    kept = bytes_of("run")
     fresh = tacit("tune", "--config", "run/config.yaml", "--beta", 0.3, "--json")
+    assert (fresh.code, "run/config.yaml is read (--config) and lies in run" in fresh.err) == (2, True)
+    assert bytes_of("run") == kept
+    shutil.copyfile("run/config.yaml", "mine.yaml")
+    fresh = tacit("tune", "--config", "mine.yaml", "--out", "run", "--beta", 0.3, "--json")
     assert fresh.code == 0, fresh.err
     Path("other").mkdir()
     Path("other/file").write_text("x")
     taken = tacit("tune", "--config", "run/config.yaml", "--out", "other")
     assert taken.code == 2
     assert "holds other files" in taken.err
+
+
+def bytes_of(folder: str) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def test_a_run_goes_on_from_any_folder_and_loses_nothing(
+    tacit: Any, tiny: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tokens = ("tune", "rloo", "--policy", tiny, "--data", "prompts.jsonl", "--reward", "longer.yaml", *SMALL)
+    tokens = (*tokens, "--beta", 0, "--save-steps", 1, "--json")
+    assert tacit(*tokens, "--out", "run").code == 0
+    whole = bytes_of("run")
+    shutil.rmtree("run/checkpoints/step-000002")  # as if it was killed before
+    shutil.rmtree("run/policy")
+    Path("run/slurm-7.out").write_text("a log of mine")
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere/deep")
+    again = tacit("tune", "--config", "../../run/config.yaml", "--resume", "--json")
+    assert again.code == 0, again.err
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/policy/model.safetensors", "run/config.yaml", "run/checkpoints/step-000002/weights.safetensors"):
+        assert Path(name).read_bytes() == whole[name]
+    assert Path("run/slurm-7.out").read_text() == "a log of mine"
+    fresh = tacit(*tokens, "--out", "run")
+    assert (fresh.code, "move run/slurm-7.out away" in fresh.err) == (2, True)
+    Path("run/slurm-7.out").unlink()
+    Path("run/policy/votes.jsonl").write_text("mine")
+    for more in ((), ("--resume",), ("--overwrite",)):
+        kept = bytes_of("run")
+        done = tacit(*tokens, "--out", "run", *more)
+        assert (done.code, "move run/policy/votes.jsonl away" in done.err) == (2, True)
+        assert bytes_of("run") == kept
+    Path("run/policy/votes.jsonl").unlink()
+    assert tacit(*tokens, "--out", "run").code == 0
+    assert bytes_of("run")["run/policy/model.safetensors"] == whole["run/policy/model.safetensors"]
+
+
+def test_a_run_takes_the_place_of_another_verb_with_overwrite_alone(
+    tacit: Any, tiny: Path, data: dict[str, Path]
+) -> None:
+    assert tacit("combine", data["recipe"], "--out", "run").code == 0
+    kept = bytes_of("run")
+    tokens = ("tune", "sft", "--policy", tiny, "--data", data["demonstrations"], "--out", "run", "--max-steps", 1)
+    refused = tacit(*tokens)
+    assert (refused.code, "run was written by `tacit combine`" in refused.err) == (2, True)
+    assert bytes_of("run") == kept
+    done = tacit(*tokens, "--overwrite")
+    assert done.code == 0, done.err
+    assert not Path("run/reward.json").exists()
+    assert tacit(*tokens).code == 0
 
 
 def test_metrics_go_to_trackers_as_well(

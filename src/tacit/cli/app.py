@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App, ArgumentCollection
 
 from tacit import __version__, terminal
+from tacit.options.common import SOURCES, holds_path
 
 if TYPE_CHECKING:
     from tacit.rewards.contract import Reward
-
-if TYPE_CHECKING:
-    pass
 
 
 def _configure(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -22,8 +20,9 @@ def _configure(app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
     tokens = [token.value for argument in arguments if argument.name == "--config" for token in argument.tokens]
     if not commands or not tokens:
         return
-    known = {argument.name.removeprefix("--").replace("-", "_").lower() for argument in arguments} - {"config"}
-    values = terminal.load_configuration(tokens[0], known)
+    known = {argument.name.removeprefix("--").replace("-", "_").lower(): argument.hint for argument in arguments}
+    paths = {name: holds_path(hint) for name, hint in known.items() if name in SOURCES or holds_path(hint)}
+    values = terminal.load_configuration(tokens[0], known.keys() - {"config"}, paths)
     Dict(values, source=tokens[0], use_commands_as_keys=False)(app, commands, arguments)
 
 

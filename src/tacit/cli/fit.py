@@ -24,10 +24,6 @@ from tacit.options.fit import (
 )
 
 if TYPE_CHECKING:
-    pass
-
-
-if TYPE_CHECKING:
     from tacit.evidence import Evidence
 
 
@@ -72,11 +68,11 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         File, folder or hub:owner/name of evidence of any kind.
     """
     from tacit import rewards
-    from tacit.artefacts import atomic_directory, write_json
+    from tacit.artefacts import write_json
     from tacit.audit.metrics import evaluate
     from tacit.rewards.contract import Personal
 
-    terminal.require_free(options.out, "reward.json")
+    options.output("fit", options.out, data=data).require_folder("reward.json")
     start = time.perf_counter()
     options.permit()
     train, test = _sides(data, options)
@@ -89,7 +85,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
-        train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.name, **chosen
+        train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.absolute().name, **chosen
     )
     shown = []
     if prepared is not None:
@@ -116,10 +112,9 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         "out": str(options.out),
         "seconds": time.perf_counter() - start,
     }
-    with atomic_directory(options.out) as folder:
+    with options.folder("fit", options.out, "reward.json", data=data) as folder:
         reward.save(folder)
         write_json(folder / "metrics.json", terminal.finite(result))
-        options.keep(folder / "config.yaml", data=data)
     options.show(result, terminal.metric_rows(result), f"Reward in {options.out}")
     if shown and not options.json_:
         terminal.print_table(shown, "Held-out demonstrations against answers of the policies")
@@ -158,11 +153,10 @@ def combine(recipe: Path, *, options: Annotated[CombineOptions, Parameter(name="
     from tacit.artefacts import write_json
     from tacit.rewards.recipe import combined
 
-    terminal.require_free(options.out, "reward.json")
-    reward, result = combined(
-        options.load(recipe, options.encoded()), None if options.data is None else options.read(options.data)
-    )
-    reward.save(options.out)
-    write_json(options.out / "metrics.json", terminal.finite(result))
-    options.keep(options.out / "config.yaml", recipe=recipe)
+    with options.folder("combine", options.out, "reward.json", recipe=recipe) as folder:
+        reward, result = combined(
+            options.load(recipe, options.encoded()), None if options.data is None else options.read(options.data)
+        )
+        reward.save(folder)
+        write_json(folder / "metrics.json", terminal.finite(result))
     options.show(result, result["parts"], f"Reward in {options.out}")

@@ -32,15 +32,16 @@ def generate(policy: str, prompts: str, *, options: Annotated[GenerateOptions, P
     from tacit.improve import generate as generation
 
     start, tally = time.perf_counter(), generation.Tally()
-    terminal.require_apart(options.out, prompts)
-    with row_writer(options.out) as write:
+    with (
+        options.files("generate", options.out, policy=policy, prompts=prompts) as files,
+        row_writer(files.new(options.out)) as write,
+    ):
         asked = generation.read_prompts(prompts, reading=options.reading(), limit=options.limit)
         opened = options.open(policy)
         reward = None if options.reward is None else options.load(options.reward, options.encoded())
         for samples in generation.sampled(opened, asked, options.n, options.sampling(), reward=reward, source=prompts):
             write([samples.best(keep_all=options.all_)] if options.best else samples.rows())
             tally.add(samples)
-    options.keep(terminal.beside(options.out, ".config.yaml"), policy=policy, prompts=prompts)
     result = tally.result(scored=reward is not None) | {"out": str(options.out), "seconds": time.perf_counter() - start}
     options.show(result | ({} if reward is None else usage(reward)), [result])
 
@@ -55,8 +56,7 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         sft, reward, dpo, rejection, reinforce, remax, rloo, grpo or ppo; from demonstrations alone spin, adversarial
         or iq.
     """
-    from functools import partial
-
+    from tacit.artefacts import atomic_file, resolved
     from tacit.demonstrations import run as imitation
     from tacit.rewards.controls import RandomReward
     from tacit.tuning.processes import Processes
@@ -64,8 +64,11 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
     from tacit.tuning.run import tune as run
 
     processes, given = Processes.joined(), options.reward
-    if not options.resume and processes.main:
-        terminal.require_free(options.out, "metrics.jsonl")
+    config = options.out / "config.yaml"
+    repeats = options.resume and options.config is not None and resolved(options.config) == resolved(config)
+    if processes.main:
+        read = options.model_copy(update={"config": None}) if repeats else options
+        read.output("tune", options.out).require_run(resume=options.resume)
 
     def opened() -> Reward:
         if given == "random":
@@ -73,15 +76,21 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         return options.load(Path(str(given)), options.cache)
 
     reward = None if given is None else opened
-    kept = partial(options.model_copy(update={"resume": False}).keep, options.out / "config.yaml", method=method)
+
+    def keep() -> None:
+        if not repeats:  # what is read is never replaced
+            text = options.model_copy(update={"resume": False}).configuration(options.out, method=method)
+            with atomic_file(config) as path:
+                path.write_text(text, "utf-8")
+
     about = (options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data)
     if method in imitation.METHODS:
         job = imitation.DemonstrationJob(method, *about, processes, options.cache)
         result = imitation.tune(job, resume=options.resume)
     else:
-        result = run(Job(method, *about, processes, begun=kept), resume=options.resume)
+        result = run(Job(method, *about, processes, begun=keep), resume=options.resume)
     if processes.main:
-        kept()
+        keep()
         terminal.write_result(options.out / "result.json", result)
         options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
 
@@ -101,7 +110,6 @@ def convert(source: Path, *, options: Annotated[ConvertOptions, Parameter(name="
         raise MissingExtra("hf", "`convert`")
     from tacit.policies import llama2c
 
-    terminal.require_free(options.out, "config.json")
-    result = {**llama2c.convert(source, options.out, options.tokenizer), "out": str(options.out)}
-    options.keep(terminal.beside(options.out, ".config.yaml"), source=source)
+    with options.folder_and_file("convert", options.out, "config.json", source=source) as folder:
+        result = {**llama2c.convert(source, folder, options.tokenizer), "out": str(options.out)}
     options.show(result, [result])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,18 +11,14 @@ from tacit import terminal
 from tacit.cli.app import app
 from tacit.options.trials import BenchOptions, DemoOptions, LabOptions
 
-if TYPE_CHECKING:
-    pass
-
 
 @app.command
 def demo(*, options: Annotated[DemoOptions, Parameter(name="*")] = DemoOptions()) -> None:  # noqa: B008
     """The whole road on a built-in world whose true reward is known; writes a page."""
     from tacit.lab import demo as lab
 
-    terminal.require_free(options.out, "metrics.json")
-    result = lab.run(options.out, n=options.n, seed=options.seed, tuning=options.tuning)
-    options.keep(options.out / "config.yaml")
+    with options.folder("demo", options.out, "index.html") as folder:
+        result = lab.run(folder, n=options.n, seed=options.seed, tuning=options.tuning)
     if not options.json_:
         terminal.print_table(result["summary"], "On prompts it has not seen: agreement with people, with the truth")
     options.show(result, result["table"], "Best of n, in standard deviations of true reward")
@@ -61,14 +57,19 @@ def lab(experiment: str, *, options: Annotated[LabOptions, Parameter(name="*")] 
 
 
 def _suite(package: ModuleType, verb: str, name: str, options: BenchOptions | LabOptions) -> None:
-    terminal.require_apart(options.out)
-    given = options.model_dump(exclude={"config", "json_", "out"}, exclude_none=True)
-    figure = terminal.suite_figure(package, name.replace("-", "_"), options.out)
-    result = terminal.run_suite(package, name.replace("-", "_"), **given)
-    if options.out is not None:
-        if figure is not None:
-            terminal.write_picture(terminal.beside(options.out, ".svg"), figure(result))
-        if options.out.suffix != ".svg":
-            terminal.write_result(options.out, result)
-        options.keep(terminal.beside(options.out, ".config.yaml"), suite=name)
+    module = name.replace("-", "_")
+    given = options.model_dump(exclude={"config", "json_", "out", "overwrite"}, exclude_none=True)
+    if options.out is None:
+        result = terminal.run_suite(package, module, **given)
+    else:
+        figure = terminal.suite_figure(package, module, options.out)
+        pictures = [] if figure is None else [terminal.beside(options.out, ".svg")]
+        numbers = [] if options.out.suffix == ".svg" else [options.out]
+        arguments: dict[str, Any] = {"suite" if verb == "bench" else "experiment": name}
+        with options.files(verb, *(numbers + pictures or [options.out]), **arguments) as files:
+            result = terminal.run_suite(package, module, **given)
+            for target in numbers:
+                terminal.write_result(files.new(target), result)
+            if figure is not None:
+                files.new(pictures[0]).write_text(figure(result), "utf-8")
     options.show(result, result.get("rows") or terminal.metric_rows(result), f"{verb} {name}")

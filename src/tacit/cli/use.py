@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,8 @@ from tacit.options.use import AUDIT_OPTIONS, AuditOptions, ExportOptions, ScoreO
 
 if TYPE_CHECKING:
     from tacit.audit.report import Report
+    from tacit.demonstrations.audit import Imitated
+    from tacit.outputs import Files
 
 
 @app.command
@@ -35,14 +38,15 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
     from tacit.rewards.scoring import scored_rows
 
     start, rows = time.perf_counter(), 0
-    terminal.require_apart(options.out, data, options.for_, options.items)
-    with row_writer(options.out) as write:
+    with (
+        options.files("score", options.out, reward=reward, data=data) as files,
+        row_writer(files.new(options.out)) as write,
+    ):
         own, choices = options.load_own(reward, options.encoded())
         evidence = options.read(data)
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
-    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
     result = {"rows": rows, "out": str(options.out), "seconds": time.perf_counter() - start}
     options.show(result | usage(own), [result])
 
@@ -65,15 +69,31 @@ def audit(
     more
         To compare several rewards, `tacit audit A B ... DATA`: each with the others, on the same data.
     """
-    from tacit.audit.metrics import evaluate
-    from tacit.audit.run import run
-
     named = [reward, *map(Path, (data, *more)[:-1]), *options.others]
     data = (data, *more)[-1]
     if len(named) > 1:
         return _compare(named, data, options)
     start = time.perf_counter()
-    terminal.require_apart(options.out, data, options.for_, options.items)
+    with _audit_files(options, reward=reward, data=data) as files:
+        report, result, against = _audit(reward, data, options, start)
+        if files is not None:
+            _write_audit(report, result, options, files)
+    options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
+    if against is not None and not options.json_:
+        terminal.print_table(against.rows, f"How well demonstrations are told from answers of {options.policy}")
+    if report is not None and (fell := [f for _, f in report.findings if f.key.startswith("fell_")]):
+        for finding in fell:
+            print(f"tacit: {finding.sentence}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _audit(
+    reward: Path, data: str, options: AuditOptions, start: float
+) -> tuple[Report | None, dict[str, Any], Imitated | None]:
+    """The report where there is one, all numbers, and how demonstrations compare where DATA are some."""
+    from tacit.audit.metrics import evaluate
+    from tacit.audit.run import run
+
     loaded, choices = options.load_own(reward, options.encoded())
     evidence = options.read(data)
     if choices:
@@ -93,14 +113,7 @@ def audit(
     asked = {name: getattr(options, name) for name in AUDIT_OPTIONS}
     report = run(loaded, evidence, page=page, imitated=imitated, cache=options.encoded(), **asked)
     result |= {} if report is None else {"audit": report.to_dict()}
-    _write_audit(report, result, options, reward=reward, data=data)
-    options.show(result, terminal.metric_rows(result), f"{reward} on {data}")
-    if against is not None and not options.json_:
-        terminal.print_table(against.rows, f"How well demonstrations are told from answers of {options.policy}")
-    if report is not None and (fell := [f for _, f in report.findings if f.key.startswith("fell_")]):
-        for finding in fell:
-            print(f"tacit: {finding.sentence}", file=sys.stderr)
-        sys.exit(1)
+    return report, result, against
 
 
 def _compare(paths: Sequence[Path], data: str, options: AuditOptions) -> None:
@@ -109,33 +122,37 @@ def _compare(paths: Sequence[Path], data: str, options: AuditOptions) -> None:
 
     start = time.perf_counter()
     options.alone()
-    terminal.require_apart(options.out, data, options.items)
-    loaded = [options.load(path, options.encoded()) for path in paths]
-    called = [reward.name for reward in loaded]
-    names = called if len(set(called)) == len(called) else [str(path) for path in paths]
-    report = compare(loaded, options.read(data), names=names, resamples=options.resamples, seed=options.seed)
-    result = {**report.to_dict(), "seconds": time.perf_counter() - start}
-    _write_audit(report, result, options, reward=paths[0], data=data, others=[str(path) for path in paths[1:]])
+    with _audit_files(options, reward=paths[0], data=data, others=[str(path) for path in paths[1:]]) as files:
+        loaded = [options.load(path, options.encoded()) for path in paths]
+        called = [reward.name for reward in loaded]
+        names = called if len(set(called)) == len(called) else [str(path) for path in paths]
+        report = compare(loaded, options.read(data), names=names, resamples=options.resamples, seed=options.seed)
+        result = {**report.to_dict(), "seconds": time.perf_counter() - start}
+        if files is not None:
+            _write_audit(report, result, options, files)
     options.show(result, report.sections[1].tables[0].rows, f"{', '.join(names)} on {data}")
 
 
-def _write_audit(report: Report | None, result: dict[str, Any], options: AuditOptions, **arguments: Any) -> None:
-    """The page with its numbers beside it, or the numbers alone, and the configuration."""
+def _audit_files(options: AuditOptions, **arguments: Any) -> AbstractContextManager[Files | None]:
+    """The files of an audit, of which there are none without --out."""
     if options.out is None:
-        return
-    if report is not None and options.out.suffix == ".html":
-        from tacit.artefacts import atomic_file
+        return nullcontext()
+    numbers = [options.out.with_name("metrics.json")] if options.out.suffix == ".html" else []
+    return options.files("audit", options.out, *numbers, **arguments)
 
-        with atomic_file(options.out) as temporary:
-            temporary.write_text(report.html(), "utf-8")
-        result["out"] = str(options.out)
-        terminal.write_result(options.out.with_name("metrics.json"), result)
-        if not options.json_:
-            for _, finding in report.findings[: report.SENTENCES]:
-                print(f"{finding.severity}: {finding.sentence}")
-    else:
-        terminal.write_result(options.out, result)
-    options.keep(terminal.beside(options.out, ".config.yaml"), **arguments)
+
+def _write_audit(report: Report | None, result: dict[str, Any], options: AuditOptions, files: Files) -> None:
+    """The page with its numbers beside it, or the numbers alone."""
+    assert options.out is not None
+    if report is None or options.out.suffix != ".html":
+        terminal.write_result(files.new(options.out), result)
+        return
+    files.new(options.out).write_text(report.html(), "utf-8")
+    result["out"] = str(options.out)
+    terminal.write_result(files.new(options.out.with_name("metrics.json")), result)
+    if not options.json_:
+        for _, finding in report.findings[: report.SENTENCES]:
+            print(f"{finding.severity}: {finding.sentence}")
 
 
 @app.command
@@ -154,20 +171,21 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
 
     start, prompts = time.perf_counter(), 0
     kept: list[selection.Selected] = []
-    terminal.require_apart(options.out, data)
-    candidates = selection.read_candidates(data, gold=options.gold, columns=pairs("--columns", options.columns))
-    with row_writer(options.out) as write:
-        loaded = options.load(reward, options.encoded())
-        for batch in selection.select(loaded, candidates, n=options.n):
-            write([choice.row() for choice in batch])
-            prompts += len(batch)
-            kept += batch if options.curve else []
-        curve = selection.curve(kept, seed=options.seed) if options.curve else None
-    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward, data=data)
+    curve, beside = None, terminal.beside(options.out, ".curve.json")
+    with options.files("select", options.out, *([beside] if options.curve else ()), reward=reward, data=data) as files:
+        candidates = selection.read_candidates(data, gold=options.gold, columns=pairs("--columns", options.columns))
+        with row_writer(files.new(options.out)) as write:
+            loaded = options.load(reward, options.encoded())
+            for batch in selection.select(loaded, candidates, n=options.n):
+                write([choice.row() for choice in batch])
+                prompts += len(batch)
+                kept += batch if options.curve else []
+            if options.curve:
+                curve = selection.curve(kept, seed=options.seed)
+                terminal.write_result(files.new(beside), curve)
     result = {"prompts": prompts, "out": str(options.out), "seconds": time.perf_counter() - start}
     whole = result | {"curve": curve} | usage(loaded)
     if curve is not None:
-        terminal.write_result(terminal.beside(options.out, ".curve.json"), curve)
         options.show(whole, selection.curve_rows(curve), f"Best of n over {prompts} prompts, true reward")
     else:
         options.show(whole, [result])
@@ -186,8 +204,7 @@ def export(reward: Path, *, options: Annotated[ExportOptions, Parameter(name="*"
     from tacit.rewards.export import to_hf
 
     start = time.perf_counter()
-    terminal.require_free(options.out, "config.json")
-    result = to_hf(rewards.load(reward), options.out, form=options.form)
+    with options.folder_and_file("export", options.out, "config.json", reward=reward) as folder:
+        result = to_hf(rewards.load(reward), folder, form=options.form)
     result |= {"out": str(options.out), "seconds": time.perf_counter() - start}
-    options.keep(terminal.beside(options.out, ".config.yaml"), reward=reward)
     options.show(result, [result])

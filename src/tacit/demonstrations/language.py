@@ -24,8 +24,6 @@ nobody apart.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from tacit.artefacts import workspace
 from tacit.conversation import Completion, Prompt, completion_text
 from tacit.demonstrations.induced import unfinished_ids
 from tacit.errors import TacitError
@@ -332,13 +331,9 @@ class LanguageDiscriminator:
     def save(self, folder: str | Path) -> None:
         """As a `LanguageModelReward` with its checkpoint inside, whose score is h."""
         target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=".log_ratio.", dir=target.parent))
-        try:
+        with workspace(target) as place:
             report = {"kind": "demonstration", "n_train": len(self.demonstrations)}
             save_classifier(self.model, self.tokenizer, self.rule, target, place, name=self.name, report=report)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _lead(row: Sequence[int], start: Sequence[int]) -> int:

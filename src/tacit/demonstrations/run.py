@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tacit.demonstrations.extrapolation import Demos
 from tacit.errors import TacitError
-from tacit.tuning import checkpoints, sharding
+from tacit.tuning import sharding
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.run import TAKES as TUNING
 from tacit.tuning.run import Job
@@ -92,11 +91,7 @@ def tune(job: DemonstrationJob, *, resume: bool = False) -> dict[str, Any]:
     """
     sharding.refuse(job.method, job.processes)
     demos = Demos.of(job.read(job.data), job.data)
-    if not resume and job.processes.main:
-        shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
-        for left in job.out.glob("iteration-*"):
-            shutil.rmtree(left)
-    job.processes.wait()
+    job.begin(resume=resume)
     match job.method:
         case "spin":
             result = _spin(job, demos, resume)
@@ -109,8 +104,7 @@ def tune(job: DemonstrationJob, *, resume: bool = False) -> dict[str, Any]:
 
 def _settings(job: DemonstrationJob) -> dict[str, Any]:
     quiet = ("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device")
-    kept = {name: value for name, value in job.options.items() if name not in quiet and value is not None}
-    return {**kept, "policy": job.policy, "data": job.data}
+    return job.settings(quiet)
 
 
 def _policy(job: DemonstrationJob, folder: str | Path) -> Any:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tacit.artefacts import atomic_file, write_json
+from tacit.artefacts import atomic_file, remove_leftovers, workspace, write_json
 from tacit.errors import FeatureError
 from tacit.features.encoders import Encoder, Text
 from tacit.progress import track
@@ -148,10 +148,12 @@ class FeatureStore:
     def _append(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         if self.folder is not None:
             name = f"shard-{uuid.uuid4().hex}"
-            with atomic_file(self.folder / f"{name}.vectors.npy") as path:
-                np.save(path, vectors)
-            with atomic_file(self.folder / f"{name}.keys.npy") as path:
-                np.save(path, keys)
+            with workspace(self.folder / name) as scratch:
+                files = {scratch / f"{name}.vectors.npy": vectors, scratch / f"{name}.keys.npy": keys}
+                for path, array in files.items():
+                    np.save(path, array)
+                for path in files:  # the keys last: vectors without them are nobody's
+                    path.rename(self.folder / path.name)
             self._names.add(name)
             vectors = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r")
         self._index([(keys, vectors)])
@@ -215,11 +217,11 @@ class FeatureStore:
         self._index(found)
 
     def _remove_stale(self) -> None:
-        """Remove what a killed process left a day ago: temporary files, and vectors without keys."""
+        """Remove what killed processes left: their workspaces, and vectors that have been without keys for a day."""
         assert self.folder is not None
+        remove_leftovers(self.folder)
         finished = {path.name.removesuffix(".keys.npy") for path in self.folder.glob("shard-*.keys.npy")}
-        leftovers = [*self.folder.glob(".shard-*"), *self.folder.glob("shard-*.vectors.npy")]
-        for path in leftovers:
+        for path in self.folder.glob("shard-*.vectors.npy"):
             if path.name.removesuffix(".vectors.npy") in finished:
                 continue
             with contextlib.suppress(FileNotFoundError):  # another process may be renaming it

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tacit.artefacts import atomic_file, write_json
+from tacit.artefacts import atomic_directory, shown, write_json
 from tacit.audit.metrics import evaluate
 from tacit.errors import extra_installed
 from tacit.evidence import Evidence, split
@@ -99,9 +99,23 @@ def run(
     replies), `tuning` (the small language model before and after, in the same unit; None without `tuning` or the
     extra hf), and `summary`, `table` and `tuning_table`, rows ready to be shown. `speaker` are options of `_speak`.
     """
+    with atomic_directory(out, "index.html") as folder:
+        return _run(folder, n, seed, encoder, head, prompts, samples, resamples, tuning, speaker)
+
+
+def _run(
+    folder: Path,
+    n: int,
+    seed: int,
+    encoder: str,
+    head: str,
+    prompts: int,
+    samples: int,
+    resamples: int,
+    tuning: bool,
+    speaker: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     start = time.perf_counter()
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     world, rng = World(), np.random.default_rng(seed)
     crowd = people(20, rng)
     rows = world.compare(n, rng, crowd)
@@ -147,14 +161,12 @@ def run(
         "table": [{"n": k, **{short: curve[key][i] for key, _, _, short in CURVES[::-1]}} for i, k in enumerate(ns)],
         "tuning": spoken,
         "tuning_table": _tuning_table(spoken),
-        "page": str(folder / "index.html"),
+        "page": str(shown(folder) / "index.html"),
         "seconds": time.perf_counter() - start,
     }
     example = _example(asked, replies, scores, truth)
-    with atomic_file(folder / "index.html") as temporary:
-        temporary.write_text(render(result, example, len(crowd)), "utf-8")
-    with atomic_file(folder / "metrics.json") as temporary:
-        write_json(temporary, result)
+    (folder / "index.html").write_text(render(result, example, len(crowd)), "utf-8")
+    write_json(folder / "metrics.json", result)
     return result
 
 
@@ -230,7 +242,7 @@ def render(result: Mapping[str, Any], example: Mapping[str, Any], crowd: int) ->
 
 
 def _write_votes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
         for row in rows:
             said = {key: value for key, value in row.items() if not key.startswith("gold_")}
             file.write(json.dumps(said, ensure_ascii=False) + "\n")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tacit import terminal
 from tacit.errors import TacitError
+from tacit.outputs import CONFIG, Files, Output, named_in
 
 if TYPE_CHECKING:
     from tacit.evidence import Evidence, Record
@@ -20,6 +22,16 @@ Pessimism = Literal["none", "min", "variance", "quantile", "laplace"]
 Kind = Literal["comparison", "demonstration", "outcome", "rating", "ranking", "steps", "problem"]
 Many = Parameter(consume_multiple=True, negative="")
 Flag = Parameter(negative="")
+
+
+SOURCES = frozenset(
+    (
+        *("against", "bonus_encoder", "data", "demonstrations", "discriminator_model", "encoder", "eval_data", "for"),
+        *("gold", "learnt", "others", "policy", "prompts", "recipe", "reward", "sft", "source", "test_data"),
+    )
+)
+"""Options and arguments whose text may be a path, or something else: a column, a name, an address, hub:NAME."""
+_KEPT = ("--cache", "--work")
 
 
 class Options(BaseModel):
@@ -41,13 +53,68 @@ class Options(BaseModel):
         else:
             terminal.print_table(rows, title)
 
-    def keep(self, path: Path, **arguments: Any) -> None:
-        """Save the resolved configuration, so that --config repeats this run."""
-        dumped = self.model_dump(mode="json", exclude={"config", "json_"})
-        options = {name.rstrip("_"): value for name, value in dumped.items()}
-        terminal.save_configuration(
-            path, {**options, **{name: v if isinstance(v, list) else str(v) for name, v in arguments.items()}}
+
+class Writing(Options):
+    """What every verb with an --out takes."""
+
+    overwrite: Annotated[bool, Flag, Parameter(group="Common")] = False
+    """Replace what lies at --out even where something else wrote it; never what is read, nor a folder with other files
+    in it."""
+
+    def output(self, verb: str, out: Path, **arguments: Any) -> Output:
+        """--out of a verb, with all that the run reads: `arguments` are those that are no options, by their names."""
+        kept = tuple((flag, path) for flag, path in self._paths() if flag in _KEPT)
+        read = [(flag, path) for flag, path in self._paths() if flag not in _KEPT]
+        read += [(name.upper(), path) for name, value in arguments.items() for path in _paths_of(name, value)]
+        recipes = [(f"{flag} {path}", part) for flag, path in read for part in named_in(path)]
+        return Output(verb, out, (*read, *recipes), kept, self.overwrite)
+
+    @contextmanager
+    def files(self, verb: str, out: Path, *beside: Path, **arguments: Any) -> Iterator[Files]:
+        """Yield what stages --out and files beside it: they appear together, with a configuration, or not at all."""
+        config = terminal.beside(out, CONFIG)
+        with self.output(verb, out, **arguments).files(*dict.fromkeys((out, *beside)), config) as files:
+            yield files
+            files.finish(config, self.configuration(config.parent, **arguments))
+
+    @contextmanager
+    def folder(self, verb: str, out: Path, manifest: str, **arguments: Any) -> Iterator[Path]:
+        """Yield a temporary folder that becomes --out, with the configuration in it."""
+        with self.output(verb, out, **arguments).folder(manifest) as folder:
+            yield folder
+            (folder / "config.yaml").write_text(self.configuration(out, **arguments), "utf-8")
+
+    @contextmanager
+    def folder_and_file(self, verb: str, out: Path, manifest: str, **arguments: Any) -> Iterator[Path]:
+        """Yield a temporary folder that becomes --out, with the configuration beside it."""
+        config = terminal.beside(out, CONFIG)
+        output = self.output(verb, out, **arguments)
+        output.require_folder(manifest)
+        with output.files(config) as files:
+            with output.folder(manifest) as folder:
+                yield folder
+            files.finish(config, self.configuration(config.parent, **arguments))
+
+    def configuration(self, folder: Path, **arguments: Any) -> str:
+        """The resolved options as YAML in `folder`, so that --config repeats this run; its paths are relative to it."""
+        dumped = self.model_dump(mode="json", exclude={"config", "json_", "overwrite"})
+        values = {name.rstrip("_"): value for name, value in dumped.items()}
+        values |= {name: v if isinstance(v, list) else str(v) for name, v in arguments.items()}
+        always = {name.rstrip("_") for name, field in type(self).model_fields.items() if holds_path(field.annotation)}
+        return terminal.configuration_text(
+            {
+                name: terminal.relative(value, folder, always=name in always) if name in always | SOURCES else value
+                for name, value in values.items()
+            }
         )
+
+    def _paths(self) -> Iterator[tuple[str, Path]]:
+        """Flag and path of each option that names one, but --out."""
+        for name, field in type(self).model_fields.items():
+            plain = name.rstrip("_")
+            if plain != "out" and (plain in SOURCES or holds_path(field.annotation)):
+                for path in _paths_of(plain, getattr(self, name)):
+                    yield f"--{plain.replace('_', '-')}", path
 
 
 class Reading(Options):
@@ -160,3 +227,19 @@ class ForOne(Reading, Caution):
             read(self.for_, kind="comparison", items=self.items, item_columns=self.reading()["item_columns"])
         )
         return adapted(loaded, choices), choices
+
+
+def holds_path(annotation: Any) -> bool:
+    """Whether an option of this type is a path, or several."""
+    return annotation is Path or any(holds_path(inner) for inner in get_args(annotation))
+
+
+def _paths_of(name: str, value: Any) -> Iterator[Path]:
+    """The paths that a value may be, without the word that says how to read them (hf:, array:)."""
+    if isinstance(value, tuple | list):
+        for one in value:
+            yield from _paths_of(name, one)
+    elif isinstance(value, Path):
+        yield value
+    elif isinstance(value, str) and name in SOURCES and (text := value.removeprefix("hf:").removeprefix("array:")):
+        yield Path(text)

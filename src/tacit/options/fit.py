@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caching, Caution, Flag, Many, Reading
+from tacit.options.common import Caching, Caution, Flag, Many, Reading, Writing
 from tacit.options.demonstrations import FromDemonstrations
 
 
@@ -22,7 +22,7 @@ class CheckOptions(Reading):
     """Most rows named for each finding."""
 
 
-class FitOptions(Reading, Caution, FromDemonstrations, Caching):
+class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
     """Options of `tacit fit`."""
 
     out: Path
@@ -182,7 +182,7 @@ REASONING_OPTIONS = ("cut", "aggregate", "after_error", "step_labels", "stride",
 """Likewise, for rewards of solutions in steps and of problems."""
 
 
-class CombineOptions(Reading, Caution, Caching):
+class CombineOptions(Reading, Caution, Caching, Writing):
     """Options of `tacit combine`."""
 
     out: Path

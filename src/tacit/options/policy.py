@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caching, Caution, Flag, Many, Options, Reading
+from tacit.options.common import Caching, Caution, Flag, Many, Reading, Writing
 
 if TYPE_CHECKING:
     from tacit.policies.contract import Policy, Sampling
@@ -18,7 +18,7 @@ _Sampling = Parameter(group="Sampling")
 _Policy = Parameter(group="Policy")
 
 
-class GenerateOptions(Reading, Caution, Caching):
+class GenerateOptions(Reading, Caution, Caching, Writing):
     """Options of `tacit generate`."""
 
     out: Path
@@ -82,7 +82,7 @@ class GenerateOptions(Reading, Caution, Caching):
         )  # fmt: skip
 
 
-class ConvertOptions(Options):
+class ConvertOptions(Writing):
     """Options of `tacit convert`."""
 
     out: Path

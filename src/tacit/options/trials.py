@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tacit.options.common import Many, Options
+from tacit.options.common import Many, Writing
 
 
-class DemoOptions(Options):
+class DemoOptions(Writing):
     """Options of `tacit demo`."""
 
     out: Path = Path("demo")
@@ -21,7 +21,7 @@ class DemoOptions(Options):
     """Tune a small language model with the learnt reward as well: a minute, and the extra hf."""
 
 
-class BenchOptions(Options):
+class BenchOptions(Writing):
     """Options of `tacit bench`; each suite takes some of them."""
 
     out: Path | None = None
@@ -56,7 +56,7 @@ class BenchOptions(Options):
     """Folder of encoded texts for it; kept in memory only unless given."""
 
 
-class LabOptions(Options):
+class LabOptions(Writing):
     """Options of `tacit lab`; each experiment takes some of them."""
 
     out: Path | None = None

@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
-from tacit.options.common import Caution, Flag, Many, Reading
+from tacit.options.common import Caution, Flag, Many, Reading, Writing
 from tacit.options.demonstrations import TuneOnDemonstrations
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TuneOptions(Reading, Caution, TuneOnDemonstrations):
+class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     """Options of `tacit tune`."""
 
     policy: str
@@ -228,6 +228,7 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations):
             "cache",
             "config",
             "json_",
+            "overwrite",
         }
         about |= {*Reading.model_fields, *Caution.model_fields} - {"seed"}
         # By their defaults and not by their values: 0 and False may be what somebody asks for.

@@ -85,7 +85,7 @@ def convert(path: str | Path, out: str | Path, tokenizer: str | Path | None = No
     from tacit.models.checkpoint import quietly
 
     model, wrapper = read(path, tokenizer)
-    with atomic_directory(out) as folder, quietly():
+    with atomic_directory(out, "config.json") as folder, quietly():
         model.save_pretrained(folder)
         wrapper.save_pretrained(folder)
     config = model.config

@@ -194,7 +194,7 @@ class TransformerPolicy:
         model = self.model
         if hasattr(model, "merge_and_unload"):
             model = copy.deepcopy(model).merge_and_unload()
-        with atomic_directory(folder) as temporary, quietly():
+        with atomic_directory(folder, "config.json") as temporary, quietly():
             model.save_pretrained(temporary, safe_serialization=True)
             self.tokenizer.save_pretrained(temporary)
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tacit.artefacts import atomic_directory
 from tacit.conversation import RENDERING
-from tacit.errors import ArtefactError, MissingExtra, TacitError, extra_installed
+from tacit.errors import MissingExtra, TacitError, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, quietly
 from tacit.rewards.chat import blocks_template
 from tacit.rewards.check import EXAMPLES, allowed
@@ -55,10 +55,7 @@ def to_hf(reward: Reward, folder: str | Path, *, form: Form = "auto") -> dict[st
 
     if not extra_installed("transformers"):
         raise MissingExtra("hf", "`tacit export`")
-    target = Path(folder)
-    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
-        raise ArtefactError(f"{target} holds other files. Choose another --out, or empty it first")
-    with atomic_directory(target) as temporary:
+    with atomic_directory(folder, "config.json") as temporary:
         if isinstance(reward, LanguageModelReward):
             _write_language_model(reward, temporary)
         elif type(reward) is FeatureReward:

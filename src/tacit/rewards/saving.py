@@ -49,9 +49,6 @@ def save_reward(
     """
     from safetensors.torch import save_file
 
-    target = Path(folder)
-    if target.is_dir() and any(target.iterdir()) and not (target / "reward.json").is_file():
-        raise ArtefactError(f"{target} holds other files. Choose another --out, or empty it first")
     manifest = {
         "format": FORMAT,
         "type": kind,
@@ -60,7 +57,7 @@ def save_reward(
         "report": dict(report or {}),
         **config,
     }
-    with atomic_directory(target) as temporary:
+    with atomic_directory(folder, "reward.json") as temporary:
         if tensors is not None:
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary / TENSORS)
         if origin is not None:

@@ -151,10 +151,7 @@ class Pessimistic:
         """Write the inner reward's folder with `pessimism` in its reward.json, atomically."""
         if not isinstance(self.inner, Saved):
             raise TacitError(f"reward `{self.name}` cannot be saved")
-        target = Path(folder)
-        if target.is_dir() and any(target.iterdir()) and not (target / "reward.json").is_file():
-            raise ArtefactError(f"{target} holds other files. Choose another --out, or empty it first")
-        with atomic_directory(target) as temporary:
+        with atomic_directory(folder, "reward.json") as temporary:
             self.inner.save(temporary)
             manifest = read_manifest(temporary)
             manifest["pessimism"] = {"how": self.how, "strength": self.strength}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
+from tacit.artefacts import FORMAT, atomic_directory, read_manifest, remove_leftovers, remove_saved, write_json
 from tacit.errors import ArtefactError
 from tacit.tuning.processes import Processes
 from tacit.tuning.sharding import shared_like, whole_of
@@ -63,7 +62,7 @@ def save(
         tensors = {f"method.{name}": value for name, value in state.tensors.items()}
         for rank, (drawn, _) in enumerate(randoms):
             tensors |= {f"random.{rank}.{name}": value for name, value in drawn.items()}
-        with atomic_directory(out / INSIDE / f"step-{step:06d}") as folder:
+        with atomic_directory(out / INSIDE / f"step-{step:06d}", MANIFEST) as folder:
             save_file(weights, folder / "weights.safetensors")
             save_file(moments, folder / "optimiser.safetensors")
             save_file(_whole(tensors), folder / "method.safetensors")
@@ -136,10 +135,9 @@ def prune(out: Path, limit: int, processes: Processes) -> None:
     """Delete all but the `limit` newest checkpoints, and what a kill left half written."""
     if not processes.main:
         return
-    for path in (out / INSIDE).glob(".step-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(out / INSIDE)
     for path in sorted((out / INSIDE).glob("step-*"))[: -max(1, limit)]:
-        shutil.rmtree(path)
+        remove_saved(path)
 
 
 def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:

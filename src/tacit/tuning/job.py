@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tacit import artefacts
 from tacit.errors import TacitError
 from tacit.evidence import Evidence
+from tacit.outputs import Output
 from tacit.rewards.contract import Reward
 from tacit.tuning.loop import LoopOptions
 from tacit.tuning.processes import Processes
@@ -74,6 +76,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Where a method departs from the defaults of the options' own classes."""
 
+RUN_FILES = (
+    *("config.yaml", "metrics.jsonl", "result.json", "completions/step-[0-9]*.jsonl", "checkpoints/step-[0-9]*/"),
+    *("policy/", "reward/", "trackers/**"),
+    *("iteration-[0-9]*/metrics.jsonl", "iteration-[0-9]*/result.json", "iteration-[0-9]*/policy/"),
+    *("iteration-[0-9]*/answers/*.jsonl", "iteration-[0-9]*/completions/step-[0-9]*.jsonl"),
+    "iteration-[0-9]*/checkpoints/step-[0-9]*/",
+)
+"""What a run writes into its folder, as `tacit.artefacts.FileList` lists it."""
+_ON_DISK = (
+    *("policy", "data", "gold", "demonstrations", "discriminator_model", "encoder", "bonus_encoder", "stop_at_peak"),
+)
+
 
 @dataclass
 class Job:
@@ -121,3 +135,25 @@ class Job:
     def batch(self) -> int:
         """Rows of an optimiser step, over all processes."""
         return self.micro * int(self.get("gradient_accumulation_steps", 1)) * self.processes.world
+
+    def begin(self, *, resume: bool) -> None:
+        """Make the folder of the run ready in the main process: its list of files, and no checkpoint of an older run.
+
+        Whether a folder of another verb may be replaced was asked before. Raises `ArtefactError` where it holds what
+        no run wrote.
+        """
+        if self.processes.main:
+            Output("tune", self.out, overwrite=True).require_run(resume=resume)
+            former = artefacts.read_list(self.out)
+            if former is not None and not resume:
+                stale = ("checkpoints/*", "iteration-*") if former.verb == "tune" else ("*",)
+                artefacts.remove_listed(self.out, *stale)
+            self.out.mkdir(parents=True, exist_ok=True)
+            artefacts.write_list(self.out, "tune", RUN_FILES)
+        self.processes.wait()
+
+    def settings(self, quiet: Sequence[str]) -> dict[str, Any]:
+        """What a resumed run must agree with, without the options `quiet`; files by their place relative to --out."""
+        named = {k: v for k, v in self.options.items() if k not in quiet and v is not None}
+        named |= {"policy": self.policy, "data": self.data}
+        return {k: artefacts.relative_to(v, self.out) if k in _ON_DISK else v for k, v in named.items()}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tacit.artefacts import atomic_file
+from tacit.artefacts import atomic_file, remove_leftovers
 from tacit.errors import TacitError
 from tacit.progress import Lines
 from tacit.tuning.processes import Processes
@@ -48,8 +48,10 @@ class Journal:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         with atomic_file(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step), "utf-8")
+        remove_leftovers(self.folder / COMPLETIONS)
         for file in (self.folder / COMPLETIONS).glob("step-*.jsonl"):
-            if int(file.stem.removeprefix("step-")) > step:
+            number = file.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) > step:
                 file.unlink()
 
     def log(

@@ -12,8 +12,6 @@ The result is a `LanguageModelReward`, whose zero is the mean score of fitted re
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tacit.artefacts import workspace
 from tacit.conversation import Completion, Prompt, texts
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Record
@@ -154,8 +153,7 @@ class RewardTuning:
 
     def save(self, folder: Path) -> None:
         """The reward as a folder that `tacit score`, `audit` and `serve` read, with its checkpoint inside."""
-        place = Path(tempfile.mkdtemp(prefix=".reward.", dir=folder.parent))
-        try:
+        with workspace(folder) as place:
             offset = -self._mean_score() if self.objective.relative else 0.0
             report: dict[str, Any] = {
                 "kind": self.data.examples.kind,
@@ -166,8 +164,6 @@ class RewardTuning:
             save_classifier(
                 self.model, self.tokenizer, self.rule, folder, place, name=folder.name, offset=offset, report=report
             )
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
     # --- one part -----------------------------------------------------------------------------------------------------
 

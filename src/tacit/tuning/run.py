@@ -7,7 +7,6 @@ defaults of its own; an option that it does not take is an error, not silence.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from tacit.conversation import Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence
 from tacit.rewards.contract import Reward
-from tacit.tuning import checkpoints, sharding
+from tacit.tuning import sharding
 from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.hindsight import HindsightTuning
 from tacit.tuning.job import DEFAULTS, METHODS, RULES, TAKES, Job
-from tacit.tuning.journal import METRICS
 from tacit.tuning.loop import LoopOptions, Method, train
 from tacit.tuning.losses import PreferenceOptions
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -54,19 +52,15 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
     if job.get("stop_at_peak") is not None:
         loop = job.pick(LoopOptions, max_kl=peak_of(job.get("stop_at_peak")))
     method = build(job)
-    if not resume and job.processes.main:
-        shutil.rmtree(job.out / checkpoints.INSIDE, ignore_errors=True)
+    job.begin(resume=resume)
     if job.begun is not None and job.processes.main and not resume:
-        job.out.mkdir(parents=True, exist_ok=True)
-        (job.out / METRICS).touch()
         job.begun()
     job.processes.wait()
     quiet = (
         *("logging_steps", "save_steps", "save_total_limit", "num_samples", "report_to", "device"),
         *("per_device_train_batch_size", "gradient_accumulation_steps"),  # their product with the processes counts
     )
-    settings = {k: v for k, v in job.options.items() if k not in quiet and v is not None}
-    settings |= {"policy": job.policy, "data": job.data, "batch": job.batch}
+    settings = {**job.settings(quiet), "batch": job.batch}
     result = train(method, job.out, loop, settings=settings, resume=resume, processes=job.processes)
     place = job.out / ("reward" if job.method == "reward" else "policy")
     sharding.gather(method)
