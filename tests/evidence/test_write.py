@@ -167,7 +167,7 @@ def test_tables_hold_odd_values_as_text(tmp_path: Path) -> None:
             "took": "'-PT23H59M57S",
             "price": "-12.50",
             "raw": "AP89",
-            "inner": {"when": "2024-02-29T23:59:59.123456+00:00", "raw": ["YQ=="]},
+            "inner": '{"when": "2024-02-29T23:59:59.123456+00:00", "raw": ["YQ=="]}',
             "nan": "nan",
             "down": "-inf",
             "yes": "true",
