@@ -12,7 +12,7 @@ import pytest
 
 import tacit
 from tacit.conversation import render
-from tacit.errors import ArtefactError, FeatureError, TacitError
+from tacit.errors import ArtefactError, TacitError
 from tacit.models import checkpoint as checkpoint_module
 from tacit.rewards.chat import TextRule, blocks_template, chat_parts
 from tacit.rewards.check import EXAMPLES, check_reward
@@ -236,11 +236,6 @@ def test_saved_folders_hold_or_refer_to_the_checkpoint(classifier: Path, tmp_pat
     with pytest.raises(ArtefactError, match="is gone"):
         tacit.load(tmp_path / "refers")
     np.testing.assert_array_equal(tacit.load(tmp_path / "holds").score(PROMPTS, COMPLETIONS), base)
-
-
-def test_a_language_model_without_a_head_is_no_reward(llama_folder: Path) -> None:
-    with pytest.raises(FeatureError, match=r"lacks weights of its model \(score.weight\)"):
-        tacit.load(llama_folder).score(["a"], ["b"])
 
 
 def test_weights_that_are_not_finite_stop_with_the_row(classifier: Path) -> None:

@@ -132,12 +132,11 @@ def _sides(data: str, options: FitOptions) -> tuple[Evidence, Evidence | None]:
         return train, options.read(options.test_data)
     if options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         by = effective_by(train, options.by)
+        sides = split(train, by=by, test=options.test, seed=options.seed)
         if by != options.by:
-            print(
-                f"tacit: {data}: all rows have the same prompt, or none. Split by {by}: no answer is on both sides",
-                file=sys.stderr,
-            )
-        return split(train, by=by, test=options.test, seed=options.seed)
+            said = f"all rows have the same prompt, or none. Split by {by}: no answer is on both sides"
+            print(f"tacit: {data}: {said}", file=sys.stderr)
+        return sides
     return train, None
 
 

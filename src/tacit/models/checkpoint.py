@@ -20,6 +20,7 @@ import numpy as np
 
 from tacit import conversation
 from tacit.errors import FeatureError
+from tacit.models.kinds import no_model
 
 DEFAULT_MAX_LENGTH = 2048
 """Tokens kept where neither the user nor the model says less."""
@@ -57,6 +58,8 @@ def joined(prompt: str, completion: str) -> Parts:
 def model_folder(folder: str | Path) -> Path:
     """The folder itself, or the local cache's copy of a hub id."""
     path = Path(folder).expanduser()
+    if reason := no_model(path):
+        raise FeatureError(reason)
     if (path / "config.json").is_file():
         return path.resolve()
     if not path.exists() and str(folder).count("/") == 1:
@@ -67,7 +70,9 @@ def model_folder(folder: str | Path) -> Path:
             return Path(snapshot_download(str(folder), local_files_only=True))
         except (LocalEntryNotFoundError, ValueError):
             pass
-    raise FeatureError(f"{folder} holds no config.json. Give the folder of a transformers model, as hf:PATH")
+    raise FeatureError(
+        f"{folder} holds no config.json. Give the folder of a transformers model (an encoder as hf:FOLDER)"
+    )
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

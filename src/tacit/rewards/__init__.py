@@ -124,6 +124,7 @@ def load(
     pessimistic by.
     """
     from tacit.artefacts import read_manifest
+    from tacit.models.kinds import no_reward
 
     if Path(path).suffix in (".yaml", ".yml"):
         from tacit.rewards.recipe import read_recipe
@@ -131,6 +132,8 @@ def load(
         reward, saved = read_recipe(path, cache=cache), None
     else:
         folder = Path(path)
+        if reason := no_reward(folder):
+            raise ArtefactError(reason)
         checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
         manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
         kind = manifest.get("type")
