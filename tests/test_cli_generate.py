@@ -138,7 +138,7 @@ def test_a_stop_text_ends_a_sample(policy: Path, tacit) -> None:
     [
         (None, [], (), "prompts.jsonl"),
         (None, [{"question": "x"}], (), "prompt"),
-        (None, [{"prompt": 3}], (), "row 1, column `prompt`"),
+        (None, [{"prompt": True}], (), "row 1, column `prompt`"),
         (None, [{"prompt": "a"}, {"prompt": "x" * 100}], (), "row 2, column `prompt`: the prompt cannot be sampled"),
         (None, [{"prompt": "a"}], ("--best",), "--best needs a reward"),
         (None, [{"prompt": "a"}], ("--top-p", "0"), "--top-p 0"),
