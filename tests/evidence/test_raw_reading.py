@@ -209,7 +209,7 @@ def test_whole_emoji_escapes_and_nested_values_are_read(tmp_path: Path) -> None:
     assert rows_of(written(tmp_path / "a.jsonl", json.dumps(row))) == [row]
 
 
-@pytest.mark.parametrize("value", ["1e308", "-1e16", "1e400", "NaN", "9" * 400])
+@pytest.mark.parametrize("value", ["1e308", "-1e16", "1e400", "9" * 400])
 @pytest.mark.parametrize("column", ["weight", "margin"])
 def test_numbers_that_would_overflow_a_fit_name_their_row(tmp_path: Path, column: str, value: str) -> None:
     rows = [json.dumps(row)[:-1] + f', "{column}": {value if i == 3 else 1}}}' for i, row in enumerate(ROWS)]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tacit.conversation import parse_transcript, split_shared_prompt
 from tacit.errors import EvidenceError
 from tacit.evidence import prompts
 from tacit.evidence.exports import export_layouts
@@ -21,15 +20,30 @@ from tacit.evidence.judgements import (
     SCORES,
     VERDICTS,
     Meaning,
-    Scale,
     canonical,
     judges,
     scale_of,
 )
-from tacit.evidence.layout import Layout, LayoutError, Row, Rows, is_messages, pair_of, without
+from tacit.evidence.layout import Layout, LayoutError, Row, Rows, without
 from tacit.evidence.records import KINDS, Kind
+from tacit.evidence.rows import (
+    against_rejected,
+    answer_text,
+    attribute_scores,
+    comparison_rows,
+    continued_steps,
+    each_answer,
+    has_text_prompt,
+    is_list,
+    is_plain_answer,
+    is_plain_comparison,
+    is_transcript,
+    one_answer,
+    pairs_by,
+    ranked_answers,
+)
 from tacit.evidence.survey import Values, token
-from tacit.evidence.verdicts import VerdictCode, code_of, sides_of
+from tacit.evidence.verdicts import code_of, sides_of
 
 CHOSEN = ("chosen", "winner", "chosen_response", "preferred", "better", "preferred_response", "accepted")
 REJECTED = ("rejected", "loser", "rejected_response", "dispreferred", "worse", "dispreferred_response")
@@ -164,7 +178,7 @@ class _General:
         if judge:
             self.beside["annotator"] = judge
         prompt = {ours: theirs for ours, theirs in self.prompt.items() if theirs not in (sides.first, sides.second)}
-        records = _pair_records(code, self.repeats(sides.first, sides.second))
+        records = pairs_by(code, self.repeats(sides.first, sides.second))
         columns: dict[str | None, str] = {
             sides.first: "first answer",
             sides.second: "second answer",
@@ -184,13 +198,13 @@ class _General:
         self.refuse_ids((chosen, rejected))
         native = None
         if (chosen, rejected) == ("chosen", "rejected") and not conversation and not strip and self.prompt:
-            native = _is_plain_comparison
+            native = is_plain_comparison
 
         def records(row: Row) -> Rows:
             kept = {**without(row, chosen, rejected), "chosen": row[chosen], "rejected": row[rejected]}
             if conversation and not kept.get("prompt"):
                 kept = {**without(kept, conversation), "prompt": prompts.as_messages(row[conversation]) or ""}
-            return _comparison_records(kept, strip)
+            return comparison_rows(kept, strip)
 
         name = self.comparison_name(chosen, rejected)
         layout = self.made(name, "comparison", {chosen: "chosen", rejected: "rejected"}, records, native)
@@ -201,7 +215,7 @@ class _General:
         if self.prompt:
             whole = all(side and side[0].get("role") != "assistant" for side in sides)
             return "repeated_prompt" if whole or self.repeats(chosen, rejected) else "preference"
-        if all(sides) or all(_is_transcript(self.row[side]) for side in (chosen, rejected)):
+        if all(sides) or all(is_transcript(self.row[side]) for side in (chosen, rejected)):
             return "implicit_prompt"
         return "preference" if self.column(*prompts.CONVERSATIONS) else "promptless"
 
@@ -251,22 +265,22 @@ class _General:
             def under_our_name(row: Row) -> Rows:
                 return records({**without(row, completions), "completions": row[completions]})
 
-            fast = _has_text_prompt if plain and native else None
+            fast = has_text_prompt if plain and native else None
             return self.made(name, kind, {completions: "completions", column: role}, under_our_name, fast)
 
         if "continuations" in self.beside and self.asked("steps"):
-            return layout("continuations", "steps", self.beside["continuations"], _continuations, plain=False)
+            return layout("continuations", "steps", self.beside["continuations"], continued_steps, plain=False)
         if "labels" in self.beside and self.asked("steps", "outcome"):
             if self.kind == "outcome":
-                return layout("answers", "outcome", self.beside["labels"], _answers("labels", "label"), plain=False)
+                return layout("answers", "outcome", self.beside["labels"], each_answer("labels", "label"), plain=False)
             return layout("steps", "steps", self.beside["labels"], lambda row: [dict(row)], plain=True)
         if "ranks" in self.beside and self.asked("ranking"):
             return layout("ranking", "ranking", self.beside["ranks"], lambda row: [dict(row)], plain=True)
-        scores = next((name for word, name in self.plain.items() if word in SCORES and _is_list(self.row[name])), None)
+        scores = next((name for word, name in self.plain.items() if word in SCORES and is_list(self.row[name])), None)
         if scores is not None and self.asked("rating", "ranking"):
             if self.kind == "ranking":
-                return layout("answers", "ranking", scores, _ranked(scores), plain=False)
-            return layout("answers", "rating", scores, _answers(scores, "score"), plain=False)
+                return layout("answers", "ranking", scores, ranked_answers(scores), plain=False)
+            return layout("answers", "rating", scores, each_answer(scores, "score"), plain=False)
         return None
 
     # --- one answer ---
@@ -287,14 +301,14 @@ class _General:
                 return None
             completion = answer_column
         strip = completion is not None and self.repeats(completion)
-        answer = _one_answer(completion, conversation, strip)
+        answer = one_answer(completion, conversation, strip)
         rejected = self.column(*REJECTED)
         if rejected is not None and self.asked("comparison"):
             return self.made(
                 "preference",
                 "comparison",
                 {completion: "chosen", conversation: "chosen", rejected: "rejected"},
-                _against(answer, rejected),
+                against_rejected(answer, rejected),
             )
         needed = (completion, conversation)
         roles = {completion: "completion", conversation: "prompt and completion"}
@@ -304,7 +318,7 @@ class _General:
                 return None
             self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
             name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
-            fast = _is_plain_answer if plain else None
+            fast = is_plain_answer if plain else None
             return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast)
         if not self.asked(judged.kind):
             if self.kind == "demonstration":
@@ -323,7 +337,7 @@ class _General:
             meaning = read(row)
             return [] if meaning is None else [{**without(answer(row), *judged.columns), ours: meaning}]
 
-        fast = None if native is None else lambda row: _is_plain_answer(row) and native(row)
+        fast = None if native is None else lambda row: is_plain_answer(row) and native(row)
         return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast)
 
     def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
@@ -332,7 +346,7 @@ class _General:
         aside = {*completions, *self.prompt.values()}
         columns = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
         known = [name for name in columns if canonical(name) in LABELS | SCORES | INVERTED | set(VERDICTS)]
-        known = [name for name in known if not _is_list(self.row[name])]
+        known = [name for name in known if not is_list(self.row[name])]
         if not known:
             return None
         explicit = next((name for name in ("label", "score") if name in known), None)
@@ -358,7 +372,7 @@ class _General:
             return _Judged(scale.kind, (scale.column,), lambda row: scale.value(row.get(scale.column)))
         if kinds == {"rating"} and None not in scales:
             read = [scale for scale in scales if scale is not None]
-            return _Judged("rating", tuple(scale.column for scale in read), lambda row: _attributes(row, read))
+            return _Judged("rating", tuple(scale.column for scale in read), lambda row: attribute_scores(row, read))
         shown = ", ".join(f"`{name}`" for name in values)
         raise EvidenceError(
             f"the columns {shown} all judge the answer",
@@ -398,9 +412,9 @@ class _General:
 
         def records(row: Row) -> Rows:
             value = row[answer]
-            return [{**without(row, answer), "answer": token(value) if isinstance(value, bool) else _answer(value)}]
+            return [{**without(row, answer), "answer": token(value) if isinstance(value, bool) else answer_text(value)}]
 
-        fast = (lambda row: type(row.get("answer")) is str and _has_text_prompt(row)) if answer == "answer" else None
+        fast = (lambda row: type(row.get("answer")) is str and has_text_prompt(row)) if answer == "answer" else None
         return self.made("problem", "problem", {answer: "answer"}, records, fast)
 
 
@@ -426,190 +440,3 @@ def _is_native(column: str, peek: Sequence[Row]) -> bool:
     cells = [row[column] for row in peek if row.get(column) is not None]
     types = (bool,) if column == "label" else (float, int)
     return bool(cells) and all(type(cell) in types for cell in cells)
-
-
-def _pair_records(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:
-    first, second = code.sides.first, code.sides.second
-
-    def records(row: Row) -> Rows:
-        share = code.share(row)
-        if share is None:
-            return []
-        pair = pair_of(without(row, first, second), row[first], row[second], share, shown=code.sides.shown)
-        return _comparison_records(pair, strip)
-
-    return records
-
-
-def _comparison_records(row: Row, strip: bool) -> Rows:
-    """A comparison whose sides may hold the prompt: whole conversations, transcripts, or texts before the answers."""
-    prompt, chosen, rejected = row.get("prompt") or "", _answer(row["chosen"]), _answer(row["rejected"])
-    lists = [isinstance(side, list) and is_messages(side) for side in (chosen, rejected)]
-    if not prompt and (all(lists) or all(_is_transcript(side) for side in (chosen, rejected))):
-        return [_implicit_prompt({**row, "chosen": chosen, "rejected": rejected})]
-    if all(lists) and all(side[0].get("role") != "assistant" for side in (chosen, rejected)):
-        before = prompts.conversation_before(chosen, prompt)
-        other = prompts.conversation_before(rejected, prompt)
-        if before is None or other is None:
-            raise LayoutError(
-                "the prompt is not in the conversations of both sides",
-                "Give answers alone, or whole conversations in which a user says the prompt",
-                "prompt",
-                value=prompt,
-            )
-        (prompt, chosen), (_, rejected) = before, other
-    elif strip:
-        chosen, rejected = prompts.without_prompt(chosen, prompt), prompts.without_prompt(rejected, prompt)
-    return [{**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}]
-
-
-def _implicit_prompt(row: Row) -> dict[str, Any]:
-    """The prompt lies inside both sides, as messages (TRL) or as a transcript (Anthropic HH).
-
-    Conversations that differ by their system message alone are a pair of two prompts.
-    """
-    parts = split_shared_prompt(row["chosen"], row["rejected"])
-    if parts is not None:
-        prompt, chosen, rejected = parts
-        return {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-    sides = [row["chosen"], row["rejected"]]
-    if all(isinstance(side, list) and len(side) > 2 and side[0].get("role") == "system" for side in sides):
-        parts = split_shared_prompt(*(side[1:] for side in sides))
-        if parts is not None:
-            prompt, chosen, rejected = parts
-            asked, other = ([side[0], *prompt] for side in sides)
-            return {**row, "prompt": asked, "rejected_prompt": other, "chosen": chosen, "rejected": rejected}
-    raise LayoutError(
-        "`chosen` and `rejected` do not begin with the same prompt",
-        "Give both the same first messages, or columns `prompt` and `rejected_prompt`",
-        "rejected",
-        value=row["rejected"],
-    )
-
-
-def _one_answer(completion: str | None, conversation: str | None, strip: bool) -> Callable[[Row], dict[str, Any]]:
-    """A function from a row to the prompt and the answer in it."""
-
-    def answer(row: Row) -> dict[str, Any]:
-        prompt = row.get("prompt") or ""
-        if conversation is not None:
-            messages = prompts.as_messages(row[conversation])
-            if messages is None:
-                raise LayoutError(
-                    "not a conversation", "Give a list of {role, content}", conversation, value=row[conversation]
-                )
-            return {**without(row, conversation), **_of_conversation(messages, prompt, conversation)}
-        assert completion is not None
-        value = _answer(row[completion])
-        if isinstance(value, list) and is_messages(value) and value[0].get("role") != "assistant":
-            return {**without(row, completion), **_of_conversation(value, prompt, completion)}
-        value = prompts.without_prompt(value, prompt) if strip else value
-        return {**without(row, completion), "prompt": prompt, "completion": value}
-
-    return answer
-
-
-def _against(answer: Callable[[Row], dict[str, Any]], rejected: str) -> Callable[[Row], Rows]:
-    """A good answer as it stands, and a rejected one in a column of its own (ms-swift)."""
-
-    def records(row: Row) -> Rows:
-        good = answer(row)
-        return [
-            {**without(good, "completion", rejected), "chosen": good["completion"], "rejected": _answer(row[rejected])}
-        ]
-
-    return records
-
-
-def _of_conversation(messages: list[dict[str, Any]], prompt: Any, column: str) -> dict[str, Any]:
-    """A whole conversation, whose last message is the answer; a prompt beside it must be in it, or be a system text."""
-    asked, answer = prompts.split_conversation(messages, column)
-    if isinstance(prompt, list) and all(message.get("role") == "system" for message in prompt):
-        asked = [*prompt, *asked]
-    elif prompt:
-        before = prompts.conversation_before(messages, prompt)
-        if before is None:
-            raise LayoutError(
-                f"the prompt is not in the conversation of `{column}`",
-                f"Leave one of them out, as --ignore {column}",
-                "prompt",
-                value=prompt,
-            )
-        asked, answer = before
-    return {"prompt": asked, "completion": answer}
-
-
-def _continuations(row: Row) -> Rows:
-    """Steps labelled by sampled continuations: a step is right where any continuation of it reached the answer."""
-    continued = row["continuations"]
-    if not isinstance(continued, list) or not all(isinstance(of_step, list) and of_step for of_step in continued):
-        raise LayoutError(
-            "`continuations` is not a list of lists",
-            "Give for each step whether its continuations were right, as [[true, false], [false, false]]",
-            "continuations",
-            value=continued,
-        )
-    return [{**row, "labels": [any(of_step) for of_step in continued]}]
-
-
-def _answers(column: str, ours: str) -> Callable[[Row], Rows]:
-    """Several answers of one prompt, each with a judgement: one record for each; a null one judges nothing."""
-
-    def records(row: Row) -> Rows:
-        completions, values = row["completions"], row[column]
-        if not isinstance(completions, list) or not isinstance(values, list) or len(completions) != len(values):
-            raise LayoutError(
-                f"`completions` and `{column}` do not match", "Give one value for each completion", column
-            )
-        kept = without(row, "completions", column)
-        pairs = zip(completions, values, strict=True)
-        return [{**kept, "completion": text, ours: value} for text, value in pairs if value is not None]
-
-    return records
-
-
-def _ranked(column: str) -> Callable[[Row], Rows]:
-    """Several answers of one prompt with scores as a ranking of those that have one; the highest is the best."""
-
-    def records(row: Row) -> Rows:
-        rated = [(record["completion"], record["score"]) for record in _answers(column, "score")(row)]
-        places = {score: place for place, score in enumerate(sorted({score for _, score in rated}, reverse=True), 1)}
-        ranks = [places[score] for _, score in rated]
-        kept = without(row, "completions", column)
-        return [{**kept, "completions": [text for text, _ in rated], "ranks": ranks}] if len(rated) > 1 else []
-
-    return records
-
-
-def _attributes(row: Row, scales: Sequence[Scale]) -> dict[str, Meaning] | None:
-    values = {scale.column: scale.value(row.get(scale.column)) for scale in scales}
-    return None if all(value is None for value in values.values()) else values
-
-
-def _answer(value: Any) -> Any:
-    """An answer as a text or a list of {role, content}; a number is its text."""
-    return value if isinstance(value, str) else prompts.as_messages(value) or _number_text(value)
-
-
-def _number_text(value: Any) -> Any:
-    return token(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and not (len(value) == 1 and not isinstance(value[0], list | Mapping))
-
-
-def _is_transcript(value: Any) -> bool:
-    return isinstance(value, str) and "Human:" in value and bool(parse_transcript(value))
-
-
-def _has_text_prompt(row: Row) -> bool:
-    return type(row.get("prompt")) is str
-
-
-def _is_plain_comparison(row: Row) -> bool:
-    return type(row.get("chosen")) is str and type(row.get("rejected")) is str and type(row.get("prompt")) is str
-
-
-def _is_plain_answer(row: Row) -> bool:
-    return type(row.get("completion")) is str and type(row.get("prompt")) is str
