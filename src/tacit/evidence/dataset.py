@@ -186,14 +186,33 @@ class Evidence:
     def sound(self) -> Iterator[Chunk]:
         """Chunks of records; raises at the first chunk with a fault. A full pass also counts the records."""
         count = broken = unread = 0
+        criterion: tuple[int, Any] | None = None
         for chunk in self.scan():
             if chunk.faults and not self.skip_broken:
                 raise min(chunk.faults, key=lambda fault: fault.row or 0)
+            if self.kind == "outcome" and chunk.records:
+                criterion = self._one_criterion(chunk, criterion)
             count += len(chunk.records)
             broken += len(chunk.faults)
             unread += chunk.unread
             yield chunk
         self._count, self.broken, self.unread = count, broken, unread
+
+    def _one_criterion(self, chunk: Chunk, first: tuple[int, Any] | None) -> tuple[int, Any] | None:
+        """The row and the name of the criterion that all outcomes are judged by, where an export names one."""
+        for row, record in zip(chunk.rows, chunk.records, strict=True):
+            name = (record.model_extra or {}).get("criterion")
+            if name is None or (first is not None and name == first[1]):
+                continue
+            if first is not None:
+                raise EvidenceError(
+                    f"answers are judged by `{name}` here and by `{first[1]}` in row {first[0]}",
+                    mend="Keep the rows of one of them in the file, or read them as attributes with --kind rating",
+                    source=self.source,
+                    row=row,
+                )
+            first = row, name
+        return first
 
     @property
     def notes(self) -> list[str]:

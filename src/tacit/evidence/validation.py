@@ -1,4 +1,4 @@
-"""Rows to validated records: mapping by a layout, one pydantic validation for each batch, and what is left as faults."""
+"""Rows to validated records: mapping by a layout, one pydantic validation a batch, and what is left as faults."""
 
 from __future__ import annotations
 
