@@ -6,7 +6,6 @@ k mod K_p of each part, or of the part's mean where K_p does not divide K. A par
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from tacit.rewards.contract import Reward, Saved
 from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.rewards.scoring import member_scores
+from tacit.rewards.verifiers.limits import check_pattern, pattern_found
 
 Scale = Literal["none", "z", "logit", "log_sigmoid"]
 Array = npt.NDArray[np.float64]
@@ -173,15 +173,11 @@ class PromptCondition:
     pattern: str
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise TacitError(f"the regular expression {self.pattern!r} does not compile ({error}). Mend it") from error
+        check_pattern(self.pattern)
 
     def holds(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> npt.NDArray[np.bool_]:
-        """(n,) bool."""
-        found = re.compile(self.pattern).search
-        return np.array([found(prompt_text(prompt)) is not None for prompt in prompts], dtype=bool)
+        """(n,) bool; raises `TacitError` naming a pattern that takes too long."""
+        return np.array([pattern_found(self.pattern, prompt_text(prompt)) for prompt in prompts], dtype=bool)
 
 
 @dataclass(frozen=True)

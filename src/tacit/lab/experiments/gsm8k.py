@@ -34,8 +34,9 @@ from tacit.evidence import Evidence, Outcome, read, read_rows
 from tacit.features import FeatureStore, load_encoder
 from tacit.features.arrays import PrecomputedEncoder
 from tacit.features.transformer import minilm_installed
-from tacit.rewards.verifiers import Verifier, numbers
+from tacit.rewards.verifiers import Verifier
 from tacit.rewards.verifiers import fit as fit_verifier
+from tacit.rewards.verifiers.answers import answer_number
 
 Array = npt.NDArray[np.float64]
 GENERATORS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -63,7 +64,7 @@ def run(
     rng = np.random.default_rng(seed)
     fold = np.arange(len(rows)) % FOLDS
     rng.shuffle(fold)
-    answers = [[numbers.answer_number(text) for text in own] for own in texts]
+    answers = [[answer_number(text) for text in own] for own in texts]
     chosen = controls(texts, answers, right, fold)
     order: dict[str, dict[str, float]] = {}
     for name in encoders or (("minilm", "hashed") if minilm_installed() else ("hashed",)):

@@ -1,21 +1,24 @@
 """Checks: rules that say how right a completion is, from 0 to 1, given the reference answer where they need one.
 
 Each is a small frozen dataclass: its fields are its options, `kind` its name in files, and `answered` says whether it
-needs a reference answer. `check(completion, answer)` returns a number in [0, 1].
+needs a reference answer. `check(completion, answer)` returns a number in [0, 1], and `check.reference_fault(answer)`
+says what is wrong with a reference answer, so that `fit` can refuse it: an answer equal to a sound one scores 1.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from tacit.errors import MissingExtra, TacitError
-from tacit.rewards.verifiers import numbers
+from tacit.rewards.verifiers import answers, mathematics, texts
 from tacit.rewards.verifiers.code import UnitTests
+from tacit.rewards.verifiers.limits import Fault, TooSlow, check_pattern, limited, pattern_found
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _UNITS = {"characters": r"(?s).", "words": r"\S+", "tokens": r"\w+|[^\w\s]"}
@@ -31,67 +34,75 @@ class Check(Protocol):
         """A number in [0, 1]."""
         ...
 
+    def reference_fault(self, answer: str) -> str | None:
+        """What is wrong with a reference answer, as the end of a sentence about it; None where nothing is."""
+        ...
+
 
 @dataclass(frozen=True)
 class NumberCheck:
-    """1 where the final number equals the reference: |a - b| <= tolerance * max(1, |b|), in exact fractions.
+    """1 where the final number equals the reference: |a - b| <= tolerance * |b|, in exact fractions.
 
-    Both sides are read alike (`tacit.rewards.verifiers.numbers`), so a reference may be a whole worked solution.
+    A reference is one plain number (`tacit.rewards.verifiers.numbers`), or a worked solution that marks one as its
+    answer.
     """
 
     kind: ClassVar[str] = "number"
     answered: ClassVar[bool] = True
-    tolerance: float = 1e-6
-    rules: tuple[str, ...] = numbers.RULES
+    tolerance: float | None = None
+    """Relative error allowed; by default none between whole numbers and fractions, 1e-6 where one side has decimals."""
+    rules: tuple[str, ...] = answers.RULES
     """Where the answer is looked for, first to last: boxed, hashes, phrase, last."""
 
     def __post_init__(self) -> None:
-        if self.tolerance < 0:
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
             raise TacitError(f"tolerance is {self.tolerance}. Give 0 or more")
-        _within("rules", self.rules, numbers.RULES)
+        _within("rules", self.rules, answers.RULES)
 
     def __call__(self, completion: str, answer: str | None) -> float:
-        """1.0 or 0.0; raises `TacitError` where the reference holds no number."""
-        wanted = _number(str(answer), self.rules)
+        """1.0 or 0.0; raises `TacitError` where the reference is not one plain number."""
+        wanted = answers.reference_number(str(answer), self.rules)
         if wanted is None:
-            raise TacitError(
-                f"the reference answer {str(answer)[:60]!r} holds no number. Mend it, or use another check"
-            )
-        found = numbers.answer_number(completion, self.rules)
-        return float(found is not None and found.equals(wanted, self.tolerance))
+            raise _unsound(self, str(answer))
+        number = answers.answer_number(completion, self.rules)
+        return float(number is not None and number.equals(wanted, self.tolerance))
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether it is one plain number."""
+        number = answers.reference_number(answer, self.rules)
+        return "is not one plain number" if number is None else None
 
 
 @dataclass(frozen=True)
 class LatexCheck:
     r"""1 where the mathematics of the two answers is equal, whatever the notation: \frac12 and 0.5, {1,2} and {2,1}.
 
-    Parsed and compared by the library math-verify (extra `verify`). Outside the main thread its time limit of `seconds`
-    does not work, since it needs a signal.
+    Parsed and compared by the library math-verify (extra `verify`), see `tacit.rewards.verifiers.mathematics`.
     """
 
     kind: ClassVar[str] = "latex"
     answered: ClassVar[bool] = True
-    seconds: int = 5
-    """Most seconds for one answer; an answer that takes longer counts as wrong."""
+    seconds: float = 5
+    """Processor time for one answer; an answer that takes longer counts as wrong."""
+
+    def __post_init__(self) -> None:
+        _positive("seconds", self.seconds)
 
     def __call__(self, completion: str, answer: str | None) -> float:
         """1.0 or 0.0; raises `MissingExtra` without math-verify, `TacitError` for a reference that is no LaTeX."""
-        import threading
+        return float(mathematics.mathematics_equal(completion, str(answer), self.seconds))
 
-        parse, verify = _math_verify()
-        limit = self.seconds if threading.current_thread() is threading.main_thread() else None
-        wanted = _gold(str(answer), limit)
-        if not wanted:
-            raise TacitError(f"the reference answer {str(answer)[:60]!r} cannot be read as mathematics. Mend it")
-        return float(verify(list(wanted), parse(completion, parsing_timeout=limit), timeout_seconds=limit))
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether it can be read as mathematics."""
+        return mathematics.reference_fault(answer, self.seconds)
 
 
 @dataclass(frozen=True)
 class ExactCheck:
-    """1 where the answer is the reference, but for case, white space, and punctuation around it.
+    r"""1 where the answer is the reference, but for case, white space, markup and punctuation around it.
 
-    The answer is what `final_answer` finds by `boxed`, `hashes` or `phrase`, else the whole completion: letters of
-    choices, names, yes and no.
+    The answer is the last box, what follows `####` or "the answer is", else the whole completion: letters of choices
+    (`E` is `\text{E}`, `(E)`, `E) Paris`), names, yes and no.
     """
 
     kind: ClassVar[str] = "exact"
@@ -99,15 +110,18 @@ class ExactCheck:
 
     def __call__(self, completion: str, answer: str | None) -> float:
         """1.0 or 0.0."""
-        found = numbers.final_answer(completion, ("boxed", "hashes", "phrase"))
-        return float(_bare(completion if found is None else found) == _bare(str(answer)))
+        return float(texts.texts_equal(completion, str(answer)))
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether anything is left of it."""
+        return None if texts.texts_equal(answer, answer) else "is empty but for punctuation"
 
 
 @dataclass(frozen=True)
 class RegexCheck:
     """1 where a regular expression (Python's) is found; without `pattern` the reference answer is the pattern.
 
-    Some patterns take exponential time on some texts: `(a+)+$` and its like.
+    Some patterns take exponential time on some texts, `(a+)+$` and its like: they end with an error.
     """
 
     kind: ClassVar[str] = "regex"
@@ -115,15 +129,27 @@ class RegexCheck:
     pattern: str | None = None
     whole: bool = False
     """The whole completion must match, white space around it aside."""
+    seconds: float = 5.0
+    """Processor time for one text."""
 
     def __post_init__(self) -> None:
+        _positive("seconds", self.seconds)
         if self.pattern is not None:
-            _compiled(self.pattern)
+            check_pattern(self.pattern)
 
     def __call__(self, completion: str, answer: str | None) -> float:
-        """1.0 or 0.0; raises `TacitError` for a pattern that does not compile."""
-        pattern = _compiled(str(answer) if self.pattern is None else self.pattern)
-        return float((pattern.fullmatch(completion.strip()) if self.whole else pattern.search(completion)) is not None)
+        """1.0 or 0.0; raises `TacitError` naming a pattern that does not compile, or takes too long."""
+        pattern = str(answer) if self.pattern is None else self.pattern
+        text = completion.strip() if self.whole else completion
+        return float(pattern_found(pattern, text, whole=self.whole, seconds=self.seconds))
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether it compiles."""
+        try:
+            check_pattern(answer)
+        except TacitError as error:
+            return f"is no regular expression: {error}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -138,20 +164,39 @@ class JsonSchemaCheck:
     answered: ClassVar[bool] = True
     schema: str | None = None
     """The schema as JSON text."""
+    seconds: float = 5.0
+    """Processor time for one completion."""
 
     def __post_init__(self) -> None:
+        _positive("seconds", self.seconds)
         if self.schema is not None:
-            _schema(self.schema)
+            _check_schema(self.schema)
 
     def __call__(self, completion: str, answer: str | None) -> float:
-        """1.0 or 0.0; raises `MissingExtra` without jsonschema, `TacitError` for a schema that is none."""
-        validator = _schema(str(answer) if self.schema is None else self.schema)
+        """1.0 or 0.0; raises `MissingExtra` without jsonschema, `TacitError` for a schema that is none or too slow."""
+        schema = str(answer) if self.schema is None else self.schema
+        _check_schema(schema)
         blocks = _FENCED.findall(completion)
+        text = blocks[-1] if blocks else completion
         try:
-            value = json.loads(blocks[-1] if blocks else completion)
-        except (ValueError, RecursionError):
-            return 0.0
-        return float(validator.is_valid(value))
+            return float(limited("satisfies", {"schema": schema, "text": text}, self.seconds))
+        except Fault as error:
+            raise TacitError(f"the JSON schema {schema[:60]!r} cannot be checked ({error}). Fix it") from error
+        except TooSlow as error:
+            raise TacitError(
+                f"the JSON schema {schema[:60]!r} takes more than {self.seconds:g} s on a text of {len(text)} "
+                "characters. Simplify it: a `pattern` with repeats inside repeats takes exponential time"
+            ) from error
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether it is a JSON schema."""
+        try:
+            _check_schema(answer)
+        except MissingExtra:
+            raise
+        except TacitError as error:
+            return f"is no JSON schema: {error}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -184,6 +229,10 @@ class LengthCheck:
             return 1.0
         return max(0.0, 1.0 - (n - self.most) / self.buffer) if self.buffer else 0.0
 
+    def reference_fault(self, answer: str) -> str | None:
+        """Nothing: it is not used."""
+        return None
+
 
 @dataclass(frozen=True)
 class FormatCheck:
@@ -204,7 +253,7 @@ class FormatCheck:
     """Rules of `final_answer` of which one must find an answer, as boxed or hashes."""
 
     def __post_init__(self) -> None:
-        _within("answer", self.answer, numbers.RULES)
+        _within("answer", self.answer, answers.RULES)
         if not (self.tags or self.think or self.sections or self.answer):
             raise TacitError("format asks for nothing. Give tags, think, sections or answer")
 
@@ -225,7 +274,11 @@ class FormatCheck:
             if found is None:
                 return 0.0
             start = found.end()
-        return float(not self.answer or numbers.final_answer(text, self.answer) is not None)
+        return float(not self.answer or answers.final_answer(text, self.answer) is not None)
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Nothing: it is not used."""
+        return None
 
 
 CHECKS: dict[str, type[Any]] = {
@@ -297,8 +350,15 @@ def _within(name: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
             raise TacitError(f"`{name}` holds {value!r}. Choose from: {', '.join(known)}")
 
 
-def _bare(text: str) -> str:
-    return " ".join(text.split()).strip(" .,:;!?()[]{}\"'`*$").casefold()
+def _positive(name: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise TacitError(f"`{name}` is {seconds}. Give more than 0")
+
+
+def _unsound(check: Check, answer: str) -> TacitError:
+    return TacitError(
+        f"the reference answer {answer[:60]!r} {check.reference_fault(answer)}. Fix it, or use another check"
+    )
 
 
 def _blocks(text: str, tags: tuple[str, ...]) -> bool:
@@ -308,47 +368,15 @@ def _blocks(text: str, tags: tuple[str, ...]) -> bool:
     return re.fullmatch(r"\s*".join(f"<{name}>.*?</{name}>" for name in names), text, re.DOTALL) is not None
 
 
-@lru_cache(maxsize=100_000)
-def _number(text: str, rules: tuple[str, ...]) -> numbers.Number | None:
-    return numbers.answer_number(text, rules)
-
-
-@lru_cache(maxsize=10_000)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise TacitError(f"the regular expression {pattern!r} does not compile ({error}). Mend it") from error
-
-
 @lru_cache(maxsize=1_000)
-def _schema(text: str) -> Any:
+def _check_schema(text: str) -> None:
     try:
         import jsonschema
-        import referencing
     except ImportError as error:
         raise MissingExtra("verify", "checking JSON schemas") from error
     try:
         schema = json.loads(text)
-        validator = jsonschema.validators.validator_for(schema)
-        validator.check_schema(schema)
-    except (ValueError, jsonschema.SchemaError) as error:
-        reason = str(error).splitlines()[0]
-        raise TacitError(f"the JSON schema {text[:60]!r} is none ({reason}). Mend it") from error
-    return validator(schema, registry=referencing.Registry())
-
-
-@cache
-def _math_verify() -> Any:
-    try:
-        import math_verify
-    except ImportError as error:
-        raise MissingExtra("verify", "checking LaTeX answers") from error
-    return math_verify.parse, math_verify.verify
-
-
-@lru_cache(maxsize=20_000)
-def _gold(text: str, limit: int | None) -> tuple[Any, ...]:
-    parse, _ = _math_verify()
-    bare = numbers.final_answer(text, ("boxed", "hashes")) or text.strip()
-    return tuple(parse(bare if "$" in bare or "\\[" in bare else f"${bare}$", parsing_timeout=limit))
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+    except (ValueError, RecursionError, jsonschema.SchemaError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TacitError(f"the JSON schema {text[:60]!r} is none ({reason}). Fix it") from error

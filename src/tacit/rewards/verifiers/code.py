@@ -1,5 +1,8 @@
 """Unit tests as a check: a completion's Python code is run with the reference tests in a process of its own.
 
+A second process watches over it (`tacit.rewards.verifiers.supervisor`): whatever the code starts ends with its test,
+even what has left its session, and when this process is killed.
+
 This is not a sandbox. Limits keep an endless loop or a greedy allocation from hurting the machine, and nothing more:
 the code runs with the rights of the user who scores, and can read files and open connections. So it is off until
 somebody asks for it, in each process anew (`allow_code`, `--run-code`); a saved reward cannot ask for itself. Run
@@ -8,6 +11,7 @@ untrusted code inside a container without a network.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -18,41 +22,16 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from tacit.errors import TacitError
 
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_PATIENCE = 30.0
+"""Seconds for starting Python and clearing up, beside those of the code."""
 _allowed = False
-
-_RUNNER = r"""
-import json, os, sys
-task = json.load(sys.stdin)
-try:
-    import resource
-except ImportError:
-    os._exit(97)
-def limit(what, most):
-    hard = resource.getrlimit(what)[1]
-    resource.setrlimit(what, (most, most) if hard == resource.RLIM_INFINITY else (min(most, hard), min(most, hard)))
-limit(resource.RLIMIT_CPU, task["cpu"])
-limit(resource.RLIMIT_AS, task["memory"])
-limit(resource.RLIMIT_FSIZE, 1 << 20)
-limit(resource.RLIMIT_CORE, 0)
-said = os.dup(1)
-null = os.open(os.devnull, os.O_RDWR)
-for stream in (0, 1, 2):
-    os.dup2(null, stream)
-space = {"__name__": "solution"}
-secret = task.pop("secret")
-try:
-    exec(compile(task["code"], "solution.py", "exec"), space)
-    exec(compile(task["tests"], "tests.py", "exec"), space)
-except BaseException:
-    os._exit(1)
-os.write(said, secret.encode())
-os._exit(0)
-"""
 
 
 def allow_code(allowed: bool = True) -> None:
@@ -93,11 +72,11 @@ class UnitTests:
         secret = secrets.token_hex(16)
         task = {
             **{"code": blocks[-1] if blocks else completion, "tests": str(answer), "secret": secret},
-            **{"cpu": int(self.seconds) + 1, "memory": self.memory_mb << 20},
+            **{"seconds": self.seconds, "cpu": int(self.seconds) + 1, "memory": self.memory_mb << 20},
         }
         with tempfile.TemporaryDirectory() as folder:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _RUNNER],
+                [sys.executable, "-I", str(_SUPERVISOR)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -106,18 +85,26 @@ class UnitTests:
                 start_new_session=True,
             )
             try:
-                said, _ = process.communicate(json.dumps(task).encode(), timeout=self.seconds)
+                reply, _ = process.communicate(json.dumps(task).encode(), timeout=self.seconds + _PATIENCE)
             except subprocess.TimeoutExpired:
                 return 0.0
             finally:
                 _end(process)
         if process.returncode == 97:
             raise TacitError("this system has no resource limits, so unit tests cannot run. Score on Linux or macOS")
-        return float(said.decode("ascii", "replace") == secret)
+        return float(reply.decode("ascii", "replace") == secret)
+
+    def reference_fault(self, answer: str) -> str | None:
+        """Whether it is Python."""
+        try:
+            ast.parse(answer)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"is no Python ({str(error)[:80]})"
+        return None if answer.strip() else "holds no tests"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what the code may have left behind: its whole session."""
+    """Kill the supervisor, should it still be there, with its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

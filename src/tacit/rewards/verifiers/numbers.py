@@ -1,32 +1,35 @@
-r"""Numbers in text: what a final answer is worth, as an exact fraction.
+r"""Numbers as people and models write them, as exact fractions. Pure functions.
 
-`parse_number` reads one number the way people and models write it; `final_answer` finds the part of a solution that is
-its answer. Both are pure. A value is a `Fraction`, so that 0.1 and 1/10 are the same number.
+`plain_number` reads a text that is one number and nothing else, as a reference must be; `stated_number` reads the short
+answer of a solution, which may have a unit or an equation around its number. What they cannot read for certain is None:
+an expression (`2\pi`, `5!`, `10^5`, `\sqrt{2}`), a ratio or a time (`3:4`), a list, a range, a decimal comma.
 
 | written | read |
 |---|---|
-| `1,234.50`, `1{,}234.5`, `$1,234.50`, `1234.5 dollars` | 1234.5 |
+| `1,234.50`, `1{,}234.5`, `1\,234.5`, `$1,234.50`, `\$1,234.50` | 1234.5 |
 | `-7`, `−7` (Unicode minus), `-$7`, `$-7` | -7 |
 | `3/4`, `\frac{3}{4}`, `\frac34`, `¾` | 3/4 |
 | `1 3/4`, `1\frac{3}{4}`, `1¾` | 7/4 |
 | `3.2e5`, `3.2 × 10^5`, `3.2 \times 10^{5}`, `3.2*10^5`, `320 thousand` | 320000 |
 | `45%`, `45 \%`, `45 percent` | 45, marked as percent |
+| `x = 5`, `2 + 3 = 5`, `5 apples`, `25 cm^2`, `12 km/h`, `\approx 5` | 5, 5, 5, 25, 12, 5: by `stated_number` alone |
 
-Units are not read: `5 km` and `5 m` are both 5. Words (`seven`) are no numbers.
+Units are not compared: `5 km` and `5 m` are both 5. Words (`seven`) are no numbers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-Rule = str
-RULES: tuple[Rule, ...] = ("boxed", "hashes", "phrase", "last")
-"""Where an answer is looked for, in this order; see `final_answer`."""
+TOLERANCE = 1e-6
+"""Relative error allowed where one of two numbers is written in decimals."""
 
 _MOST_DIGITS = 400
+_LONGEST = 2_000
+"""Characters of a short answer; a longer one states no number."""
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _VULGAR = {
     **{"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"},
@@ -34,10 +37,13 @@ _VULGAR = {
 }
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _POWER = re.compile(r"10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
-_FRAC = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?[\d.]+)\s*\}|(\d))\s*(?:\{\s*(-?[\d.]+)\s*\}|(\d))")
-_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:|\s)|\^\s*\{?\s*\\circ\s*\}?")
-_WORDS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)"
+_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?[\d.]+)\s*\}|(\d))\s*(?:\{\s*(-?[\d.]+)\s*\}|(\d))")
+_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\\[,;:!]|\\ |~|[\u00a0\u2009\u202f])\d{3})+(?!\d)")
+_SPACED = re.compile(r"\d{1,3}(?: \d{3})+(?!\d|\s?/)")
+_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:|\s)|\^\s*\{?\s*\\circ\s*\}?|°(?!\s?[A-Za-z])")
+_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_DELIMITED = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]|\*\*(.*)\*\*", re.DOTALL)
+_DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)|\d+)"
 _NUMBER = re.compile(
     rf"""
     # A sign touches its number, or stands alone before it; between two terms it is an operation.
@@ -52,10 +58,22 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_BRACE = re.compile(r"\\f?boxed\s?\{|\\fbox\s?\{|[{}]")
-_HASHES = re.compile(r"####[^\S\n]*(.+)")
-_PHRASE = re.compile(
-    r"(?:\banswer\b\s*(?:is|are|equals|=|:)+|^[^\S\n]*A[^\S\n]*:)[\s:]*(.*)", re.IGNORECASE | re.MULTILINE
+EQUALS = re.compile(r"(?<![<>!:=≠≤≥])={1,2}(?!=)|\\approx|≈|\\simeq|≃|\\doteq")
+_LIST = re.compile(r"[,;]\s*(?:\\\w+\s*)?[A-Za-z]|\b(?:and|or)\b|\\(?:text\{\s*)?(?:and|or|quad)\b", re.IGNORECASE)
+_ABOUT = re.compile(r"^\s*(?:\\approx|\\sim|≈|~|about|approximately|roughly|around|exactly|only)\s*", re.IGNORECASE)
+_UNIT_WORD = r"(?:[A-Za-zµμΩ°]+|[²³])(?:\s?\^\s?\{?-?\d\}?|[²³])?"
+_UNIT = re.compile(rf"\s*(?:/\s*)?{_UNIT_WORD}(?:[\s/·*.-]+{_UNIT_WORD}){{0,7}}\s*\.?")
+_SHORT_UNITS = frozenset(
+    [
+        *["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "F", "Hz", "km", "cm", "mm", "kg", "mg"],
+        *["lb", "ft", "mi", "oz", "ml", "mL", "kW", "Pa", "pm", "am", "st", "nd", "rd", "th"],
+    ]
+)
+_NO_UNITS = frozenset(
+    [
+        *["pi", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "mod", "or", "and", "to"],
+        *["times", "plus", "minus", "over", "choose", "frac", "cdot", "div", "infty"],
+    ]
 )
 
 
@@ -65,103 +83,124 @@ class Number:
 
     value: Fraction
     percent: bool = False
+    exact: bool = field(default=True, compare=False)
+    """Written as a whole number or a fraction, not in decimals or with a power of ten."""
 
-    def equals(self, other: Number, tolerance: float = 0.0) -> bool:
-        """Whether |a - b| <= tolerance * max(1, |b|), `other` being b, the reference.
+    def equals(self, other: Number, tolerance: float | None = None) -> bool:
+        """Whether |a - b| <= tolerance * |b|, `other` being b, the reference.
 
-        Where one of the two alone has a percent sign, 45% matches 45 (the sign as a unit) and 0.45 (its value).
+        Without a `tolerance` it is 0 between two whole numbers or fractions, and `TOLERANCE` where one of the two is in
+        decimals. Where one of the two alone has a percent sign, 45% matches 45 (the sign as a unit) and 0.45 (its
+        value).
         """
         pairs = [(self.value, other.value)]
         if self.percent and not other.percent:
             pairs.append((self.value / 100, other.value))
         if other.percent and not self.percent:
             pairs.append((self.value, other.value / 100))
+        if tolerance is None:
+            tolerance = 0.0 if self.exact and other.exact else TOLERANCE
         slack = Fraction(tolerance)
-        return any(abs(a - b) <= slack * max(Fraction(1), abs(b)) for a, b in pairs)
+        return any(abs(a - b) <= slack * abs(b) for a, b in pairs)
 
 
-def numbers_in(text: str) -> Iterator[Number]:
-    """All numbers of a text, in order."""
-    for match in _NUMBER.finditer(_plain(text)):
-        if (number := _value(match)) is not None:
-            yield number
+def plain_number(text: str) -> Number | None:
+    """The number that a text is, and nothing but it; None for anything else."""
+    if len(text) > _LONGEST:
+        return None
+    match = _NUMBER.fullmatch(plain_text(_undelimited(text)).strip().removesuffix(".").rstrip())
+    return None if match is None else value_of(match)
 
 
-def parse_number(text: str) -> Number | None:
-    """The number that a short answer states: its first one; None where it states none."""
-    return next(numbers_in(text), None)
+def stated_number(text: str) -> Number | None:
+    """The number that a short answer states: plain, after its last "=", or before its unit; None where it is unsure."""
+    if len(text) > _LONGEST:
+        return None
+    number = plain_number(text)
+    if number is not None:
+        return number
+    side = right_side(_undelimited(text))
+    if side is None:
+        return None
+    side = _ABOUT.sub("", plain_text(_undelimited(side)).strip())
+    side = _SPACED.sub(lambda match: match[0].replace(" ", ""), side)
+    if side[:1] == "(" and side[-1:] == ")" and "," not in side:
+        side = side[1:-1].strip()
+    number = plain_number(side)
+    if number is not None:
+        return number
+    match = _NUMBER.match(side)
+    return value_of(match) if match is not None and is_unit(side[match.end() :]) else None
 
 
-def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` or `\fbox{...}`, braces balanced; None where there is none."""
-    starts: list[int | None] = []  # of each open brace: where the content of a box begins, or None
-    last: tuple[int, int] | None = None
-    for match in _BRACE.finditer(text):
-        if match[0] != "}":
-            starts.append(match.end() if len(match[0]) > 1 else None)
-        elif starts and (start := starts.pop()) is not None and (last is None or start > last[0]):
-            last = (start, match.start())
-    return None if last is None else text[last[0] : last[1]].strip()
+def right_side(text: str) -> str | None:
+    """What follows the last "=" of one equation or a chain, or the whole text; None for several equations."""
+    signs = list(EQUALS.finditer(text))
+    if not signs:
+        return text
+    if len(signs) > 1 and _LIST.search(text[: signs[-1].start()]):
+        return None
+    return text[signs[-1].end() :].strip()
 
 
-def final_answer(text: str, rules: tuple[Rule, ...] = RULES) -> str | None:
-    r"""The part of a solution that is its answer, by the first rule that finds one; None where none does.
-
-    - `boxed`: the last `\boxed{...}`;
-    - `hashes`: the rest of the line after the last `####` (GSM8K);
-    - `phrase`: the rest of the line after the last "answer is", "answer:" or a line's "A:";
-    - `last`: the last number of the text.
-    """
-    for rule in rules:
-        if rule == "boxed":
-            found = boxed(text)
-        elif rule == "last":
-            match = _last(text)
-            found = None if match is None else match.group().strip()
-        else:
-            pattern = _HASHES if rule == "hashes" else _PHRASE
-            lines = [line.strip() for line in pattern.findall(text) if line.strip()]
-            found = lines[-1] if lines else None
-        if found:
-            return found
-    return None
+def is_unit(text: str) -> bool:
+    """Whether what follows a number is a unit or the thing that is counted, and no part of an expression."""
+    if not _UNIT.fullmatch(text):
+        return False
+    words = re.findall(r"[A-Za-z]+", text)
+    if any(word in _NO_UNITS for word in words):
+        return False
+    return all(len(word) > 2 or word in _SHORT_UNITS or (i > 0 and len(word) > 1) for i, word in enumerate(words))
 
 
-def answer_number(text: str, rules: tuple[Rule, ...] = RULES) -> Number | None:
-    """The number that a solution gives as its answer: that of the first rule which finds a number."""
-    for rule in rules:
-        found = final_answer(text, (rule,))
-        if found is not None and (number := parse_number(found)) is not None:
-            return number
-    return None
+def number_matches(text: str) -> Iterator[re.Match[str]]:
+    """The numbers of a text that `plain_text` made, in order, wherever they stand."""
+    return (match for match in _NUMBER.finditer(text) if value_of(match) is not None)
 
 
-def _last(text: str) -> re.Match[str] | None:
-    matches = list(_NUMBER.finditer(_plain(text)))
-    return next((match for match in reversed(matches) if _value(match) is not None), None)
-
-
-def _plain(text: str) -> str:
-    """LaTeX and Unicode spellings of numbers made plain."""
-    text = text.replace("−", "-").replace("–", "-").replace("\\$", "$").replace("{,}", ",")
-    text = text.replace("\u202f", "").replace("\u2009", "").replace("\\!", "")
+def plain_text(text: str) -> str:
+    """LaTeX and Unicode spellings of numbers made plain, a space or a thin one between thousands taken out."""
+    text = text.replace("−", "-").replace("–", "-").replace("\\$", "$").replace("{,}", ",").replace("\\%", "%")
+    if "\\" in text or "~" in text or not text.isascii():
+        text = _GROUPS.sub(lambda match: re.sub(r"\D+", "", match[0]), text)
     if "\\" in text:
-        text = _FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
-        text = _NOISE.sub(" ", _WORDS.sub(r" \1 ", text))
+        text = _FRAC.sub(_slashed, text)
+        text = _WORDS.sub(r" \1 ", text)
+    text = _NOISE.sub(" ", text)
     if not text.isascii():
         text = re.sub("[" + "".join(_VULGAR) + "]", lambda m: " " + _VULGAR[m[0]], text)
         text = _POWER.sub(lambda m: "10^" + m[1].translate(_SUPERSCRIPT), text)
     return text
 
 
-def _value(match: re.Match[str]) -> Number | None:
+def value_of(match: re.Match[str]) -> Number | None:
+    """What a match of the number's pattern is worth; None where it divides by zero or has too many digits."""
     parts = match.groupdict()
     digits = parts["digits"].replace(",", "")
     over = (parts["over"] or "1").replace(",", "")
     exponent = int(parts["e"] or parts["power"] or 0)
     if max(len(digits), len(over), len(parts["whole"] or ""), abs(exponent)) > _MOST_DIGITS or not Fraction(over):
         return None
+    if parts["sign"] and parts["inner"]:
+        return None
     value = Fraction(digits) * Fraction(10) ** exponent / Fraction(over) + int(parts["whole"] or 0)
     value *= _SCALES.get(parts["scale"] or "", 1)
-    negative = (parts["sign"] == "-") != (parts["inner"] == "-")
-    return Number(-value if negative else value, parts["percent"] is not None)
+    exact = "." not in digits + over and not parts["e"] and not parts["power"]
+    return Number(-value if "-" in (parts["sign"], parts["inner"]) else value, parts["percent"] is not None, exact)
+
+
+def _slashed(match: re.Match[str]) -> str:
+    """A fraction with a slash, apart from the whole number of a mixed one."""
+    apart = " " if match.string[max(0, match.start() - 1) : match.start()].isdigit() else ""
+    return f"{apart}{match[1] or match[2]}/{match[3] or match[4]}"
+
+
+def _undelimited(text: str) -> str:
+    """A text without the signs that mark it as mathematics or bold, or as words within mathematics."""
+    while True:
+        text = text.strip()
+        match = _DELIMITED.fullmatch(text) or _WORDS.fullmatch(text)
+        inner = next((group for group in match.groups() if group is not None), "") if match else text
+        if inner == text:
+            return text
+        text = inner

@@ -15,10 +15,12 @@ import numpy as np
 
 from tacit.conversation import Completion, Prompt, prompt_text, texts
 from tacit.errors import ArtefactError, EvidenceError, TacitError
+from tacit.evidence.dataset import Evidence
 from tacit.evidence.records import Problem, Record
+from tacit.progress import track
 from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
-from tacit.rewards.verifiers.checks import Check, NumberCheck, check_config, make_check, needs_answer
+from tacit.rewards.verifiers.checks import Check, LatexCheck, NumberCheck, check_config, make_check, needs_answer
 from tacit.rewards.verifiers.code import UnitTests
 
 ANSWERS = "answers.json"
@@ -90,9 +92,15 @@ class Verifier:
             stored = json.loads(path.read_text("utf-8"))
             checkers = {p: make_check(c["check"], c["options"]) for p, c in stored["checkers"].items()}
             answers = dict(stored["answers"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path} is damaged ({error}). Make the verifier again") from error
         check = make_check(manifest["check"], manifest["options"])
+        for prompt, answer in answers.items():
+            used = checkers.get(prompt, check)
+            if not isinstance(answer, str) or (not isinstance(used, LatexCheck) and _fault(used, answer)):
+                wrong = _fault(used, answer) if isinstance(answer, str) else "is no text"
+                shown = f"the reference answer {str(answer)[:60]!r} to {prompt[:60]!r}"
+                raise ArtefactError(f"{path}: {shown} {wrong}. Make the verifier again")
         return cls(check, answers, checkers, manifest["unknown"], manifest["name"], manifest["report"])
 
 
@@ -113,7 +121,8 @@ def fit(
     `check` is a check or its name with `options`; by default number. A problem's own `checker` goes before it. Every
     `fit` is given `encoder`, `cache` and `seed`; this one does not use them.
 
-    Raises `EvidenceError` for other evidence, and for two problems with one prompt and different answers or checkers.
+    Raises `EvidenceError` for other evidence, for two problems with one prompt and different answers or checkers, and
+    for a reference answer that its check cannot use (not one plain number, no mathematics, no pattern).
     """
     if unsupported:
         raise TacitError(f"a verifier has no option `{min(unsupported)}`. It takes: check, options, unknown")
@@ -122,7 +131,8 @@ def fit(
     source = getattr(evidence, "source", "memory")
     answers: dict[str, str] = {}
     checkers: dict[str, Check] = {}
-    for row, record in enumerate(evidence, 1):
+    rows = evidence.rows() if isinstance(evidence, Evidence) else enumerate(evidence, 1)
+    for row, record in track(rows, "reading reference answers"):
         if not isinstance(record, Problem):
             raise EvidenceError(
                 f"a verifier is made of problems, not of {type(record).__name__.lower()}s",
@@ -148,9 +158,24 @@ def fit(
                 column="answer",
                 value=record.answer,
             )
+        if wrong := _fault(own, record.answer):
+            latex = ", or use --check latex (in a YAML file `type: latex`)" if isinstance(own, NumberCheck) else ""
+            raise EvidenceError(
+                f"the reference answer {wrong}, as check `{own.kind}` needs it",
+                mend=f"Fix it{latex}",
+                source=source,
+                row=row,
+                column="answer",
+                value=record.answer,
+            )
         if own is not chosen:
             checkers[prompt] = own
     if not answers:
         raise EvidenceError("there are no problems", mend="Give at least one", source=source)
     report = {"kind": "problem", "n_train": len(answers), "seconds": time.perf_counter() - start}
     return Verifier(chosen, answers, checkers, unknown, name, report)
+
+
+def _fault(check: Check, answer: str) -> str | None:
+    """What is wrong with a reference answer for a check; None where the check does not use it."""
+    return check.reference_fault(answer) if needs_answer(check) else None
