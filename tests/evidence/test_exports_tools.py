@@ -585,3 +585,15 @@ def test_ms_swift_and_openai() -> None:
     assert (record["chosen"], record["rejected"]) == (ANSWER, OTHER)
     other = [{"role": "user", "content": "When?"}, ELSE]
     assert "same first messages" in refused({**TOOLS["ms_swift"], "rejected_messages": other})
+
+
+def test_outcomes_by_two_criteria_are_not_one_data_set() -> None:
+    rows = [
+        of.mlflow(of.assessment(name, value))
+        for name, value in (("correct", True), ("correct", False), ("liked", True))
+    ]
+    assert len(Evidence.from_records(rows[:2], kind="outcome")) == 2
+    with pytest.raises(
+        EvidenceError, match=r"row 3: answers are judged by `liked` here and by `correct` in row 1.*rating"
+    ):
+        list(Evidence.from_records(rows, kind="outcome"))

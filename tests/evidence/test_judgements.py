@@ -234,12 +234,3 @@ def test_check_says_which_column_became_what() -> None:
         "read": {"question": "prompt", "answer": "completion", "Thumb": "label"},
         "unused": ["city"],
     }
-
-
-def test_outcomes_by_two_criteria_are_not_one_data_set() -> None:
-    rows = [{"prompt": "p", "completion": "c", "label": i > 0, "criterion": name} for i, name in enumerate("aab")]
-    assert len(Evidence.from_records(rows[:2])) == 2
-    with pytest.raises(
-        EvidenceError, match=r"row 3: answers are judged by `b` here and by `a` in row 1.*--kind rating"
-    ):
-        list(Evidence.from_records(rows))

@@ -23,6 +23,8 @@ from tacit.evidence.survey import Values, survey
 from tacit.evidence.validation import Chunk, Transform, chunk_of, renamed, unread_records
 
 _PEEK = 100
+_GENERAL = ("outcome", "answers", "records")
+"""Layouts of outcomes in which a column `criterion` is the user's own."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Evidence:
         for chunk in self.scan():
             if chunk.faults and not self.skip_broken:
                 raise min(chunk.faults, key=lambda fault: fault.row or 0)
-            if self.kind == "outcome" and chunk.records:
+            if self.kind == "outcome" and self.layout not in _GENERAL and chunk.records:
                 criterion = self._one_criterion(chunk, criterion)
             count += len(chunk.records)
             broken += len(chunk.faults)
