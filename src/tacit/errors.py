@@ -40,7 +40,8 @@ class EvidenceError(TacitError):
             for part in (source, f"row {row}" if row is not None else None, f"column `{column}`" if column else None)
             if part
         )
-        shown = "" if value is _ABSENT else f" (found {_shorten(value)})"
+        self.found = "" if value is _ABSENT else f"found {_shorten(value)}"
+        shown = f" ({self.found})" if self.found else ""
         super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend.rstrip('.')}")
 
     def at(self, source: str) -> EvidenceError:

@@ -16,11 +16,16 @@ from tacit.evidence.columns import EMPTY_PROMPT, NOBODY, WEIGHTLESS, Columns, In
 from tacit.evidence.dataset import Evidence
 
 _IMBALANCE = 0.05
+_SHOWN = 5
+"""Examples of a finding that its sentence shows; `Report.to_dict` has all."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: `count` records have it, `rows` are the first of them."""
+    """One thing that is wrong: `count` records have it, `rows` are the first of them.
+
+    `examples` are the different values among these rows, each with the first row that has it.
+    """
 
     level: Literal["error", "warning"]
     code: str
@@ -34,7 +39,8 @@ class Finding:
     def __str__(self) -> str:
         rows = ", ".join(map(str, self.rows)) + (", …" if self.count > len(self.rows) and self.rows else "")
         where = f" (row{'s' if len(self.rows) != 1 else ''} {rows})" if self.rows else ""
-        shown = "".join(f"\n  {example}" for example in self.examples)
+        shown = "".join(f"\n  {example}" for example in self.examples[:_SHOWN])
+        shown += f"\n  and {len(self.examples) - _SHOWN} other values" if len(self.examples) > _SHOWN else ""
         return f"{self.level}: {self.reason}{where}. {self.mend}{shown}"
 
 
@@ -111,7 +117,7 @@ def check(evidence: Evidence, *, against: Evidence | None = None, limit: int = 2
             counts[group],
             [fault.row for fault in faults if fault.row is not None],
             faults[0].column,
-            [str(fault) for fault in faults],
+            _different(faults),
         )
         for group, faults in broken.items()
     ]
@@ -143,6 +149,14 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float,
     centre = (share + spread / 2) / (1 + spread)
     half = z * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def _different(faults: list[EvidenceError]) -> list[str]:
+    """What was found in rows, each different value once."""
+    rows: dict[str, int | None] = {}
+    for fault in faults:
+        rows.setdefault(fault.found, fault.row)
+    return [found if row is None else f"row {row}: {found}" for found, row in rows.items() if found]
 
 
 def _group(fault: EvidenceError) -> tuple[str, str | None]:
