@@ -95,7 +95,7 @@ def test_iq_as_a_user_types_it(tacit: Any, base_folder: Path, demos_file: Path) 
     refused = tacit(
         "tune", "iq", "--policy", base_folder, "--data", demos_file, "--out", "b", "--stop-at-peak", "m.json"
     )
-    assert "takes no --stop_at_peak" in refused.err
+    assert "takes no --stop-at-peak" in refused.err
     refused = tacit("tune", "iq", "--policy", base_folder, "--data", demos_file, "--out", "b", "--reward", "random")
     assert "Leave --reward out" in refused.err
     scored = tacit("score", "run/reward", demos_file, "--out", "scored.jsonl", "--json")

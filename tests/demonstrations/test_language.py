@@ -277,8 +277,8 @@ def test_as_a_user_types_it(tacit: Any, base_folder: Path, demos_file: Path) -> 
     )  # fmt: skip
     assert tuned.code == 0, tuned.err
     for flags, words in (
-        (("--discriminator", "language-model", "--encoder", "hashed"), "--encoder is about a discriminator on"),
-        (("--discriminator-steps", 2), "--discriminator_steps is about a discriminator on"),
+        (("--discriminator", "language-model", "--encoder", "hashed"), "--encoder only with --discriminator features"),
+        (("--discriminator-steps", 2), "--discriminator-steps only with --discriminator language-model"),
     ):
         refused = tacit(*about, "--out", "b", *flags)
         assert refused.code == 2

@@ -212,6 +212,18 @@ def test_adapters_train_and_merge_and_the_reference_stays(policy_folders: dict[s
     assert_float32_close(merged.logprobs(rollout).logprobs, rollout.logprobs)
 
 
+def test_the_reference_below_an_adapter_has_no_dropout_while_the_policy_trains(policy_folders: dict[str, Path]) -> None:
+    pytest.importorskip("peft")
+    policy = TransformerPolicy.load(policy_folders["gpt2"], lora=2, dtype="float32", device="cpu")
+    rollout = policy.rollout(PROMPTS, 2, Sampling(max_new_tokens=8))
+    policy.model.train()
+    expected = TransformerPolicy.load(policy_folders["gpt2"], dtype="float32", device="cpu").logprobs(rollout).logprobs
+    torch.testing.assert_close(policy.reference().logprobs(rollout).logprobs, expected.detach(), atol=1e-5, rtol=0)
+    assert policy.model.training
+    noisy = policy.logprobs(rollout).logprobs.detach()
+    assert float((noisy - expected.detach()).abs().max()) > 1e-3
+
+
 def test_the_reference_of_a_trained_policy_is_as_it_was_loaded(policy: TransformerPolicy) -> None:
     rollout = policy.rollout(PROMPTS, 1, Sampling(max_new_tokens=8))
     with torch.no_grad():

@@ -42,7 +42,7 @@ class Tabular:
         self._reference: Tabular | None = None
         self.reference()
 
-    def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
+    def encode(self, prompts: Sequence[Any], *, any_length: bool = False) -> list[list[int]]:
         return [[int(str(prompt).split()[-1])] for prompt in prompts]
 
     def encode_completions(self, completions: Sequence[Any], *, end: bool = True) -> list[list[int]]:

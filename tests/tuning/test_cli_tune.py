@@ -114,6 +114,8 @@ def test_sft_lowers_the_loss_and_the_policy_can_be_tuned_on(tacit: Any, tiny: Pa
             "--overlong-buffer",
             4,
             "--mask-truncated-completions",
+            "--num-mini-batches",
+            2,
         ),
         ("ppo", "--num-mini-batches", 2, "--num-iterations", 2, "--credit", "return"),
         ("rejection", "--rule", "raft"),
@@ -146,6 +148,7 @@ def test_every_preference_loss_runs(loss: str, tacit: Any, tiny: Path, data: dic
     done = tacit(
         "tune", "dpo", "--policy", tiny, "--data", data[kind], "--out", out, "--loss-type", loss, "--json",
         "--learning-rate", 0.003, "--num-train-epochs", 4, "--eval-data", data[kind], "--max-completion-length", 8,
+        *(("--label-smoothing", 0.1) if loss == "robust" else ()),
     )  # fmt: skip
     first = ran(done, out)
     assert {"rewards/chosen", "rewards/rejected"} <= first.keys()
@@ -196,7 +199,7 @@ def test_problems_are_checked_without_a_reward(tacit: Any, tiny: Path, data: dic
         (("tune", "rejection", "--reward", "random", "--rule", "hindsight"), "at least two instructions"),
         (("tune", "grpo", "--reward", "random", "--reverse-curriculum"), "Give them with --demonstrations"),
         (("tune", "grpo", "--reward", "random", "--stop-at-peak", "none.json"), "no metrics.json of an audit"),
-        (("tune", "grpo", "--reward", "random", "--report-to", "nobody"), "--report_to nobody is not installed"),
+        (("tune", "grpo", "--reward", "random", "--report-to", "nobody"), "--report-to nobody is not installed"),
         (("tune", "sft"), "no layout that is known"),
         (("tune", "dpo", "--loss-type", "kto"), "no layout that is known"),
     ],
@@ -208,6 +211,94 @@ def test_bad_input_is_one_sentence(
     assert done.code == 2, done.err
     assert said in done.err
     assert done.err.count("\n") == 1
+
+
+LONG = "The quick brown fox jumps over the lazy dog. " * 40
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "more"),
+    [
+        ("sft", "demonstrations", ()),
+        ("sft", "demonstrations", ("--max-length", 40)),
+        ("dpo", "comparisons", ("--max-length", 40)),
+        ("dpo", "outcomes", ("--loss-type", "kto")),
+        ("iq", "demonstrations", ("--max-length", 40)),
+        ("spin", "demonstrations", ("--iterations", 1)),
+        ("adversarial", "demonstrations", ("--num-generations", 4, "--encoder", "hashed")),
+        ("grpo", "prompts", ("--reward", "random", "--num-generations", 4)),
+    ],
+)
+def test_rows_that_are_too_long_are_left_out_and_counted(
+    method: str, kind: str, more: tuple[Any, ...], tacit: Any, tiny: Path, data: dict[str, Path]
+) -> None:
+    """The first row has a prompt that the model cannot read; it once stopped the run."""
+    rows = [json.loads(line) for line in data[kind].read_text().splitlines()]
+    mixed = write(Path("mixed.jsonl"), [{**rows[0], "prompt": LONG}, *rows])
+    common = ("--policy", tiny, "--max-steps", 2, "--learning-rate", 0.01, "--per-device-train-batch-size", 8, "--json")
+    length = () if method in ("sft", "dpo", "iq") else ("--max-completion-length", 8)
+    results = {}
+    for name, source in (("all", mixed), ("short", data[kind])):
+        done = tacit("tune", method, "--data", source, "--out", name, *common, *length, *more)
+        assert done.code == 0, done.err
+        results[name] = done
+    assert (results["all"].json["left_out"], results["short"].json["left_out"]) == (1, 0)
+    assert results["all"].err.count("left out") == 1
+    assert f"1 of {len(rows) + 1}" in results["all"].err or kind == "prompts"
+    assert "left out" not in results["short"].err
+    if method in ("sft", "dpo", "iq", "grpo"):  # the others draw numbers by the place of a row
+        weights = [Path(name, "policy", "model.safetensors").read_bytes() for name in results]
+        assert weights[0] == weights[1]
+    if "--max-length" in more:
+        assert "more than 40 tokens (--max-length)" in results["all"].err
+        none = tacit("tune", method, "--data", mixed, "--out", "none", *common[:2], *more[:1], 3)
+        assert none.code == 2
+        assert "has at most 3 tokens" in none.err
+
+
+def test_columns_of_bare_prompts_can_be_named(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:
+    rows = [{"prompt": "x", "text": "Say a word"}, {"prompt": "y", "text": "Say two"}]
+    source = write(Path("named.jsonl"), rows)
+    common = ("tune", "grpo", "--policy", tiny, "--data", source, "--reward", "random", "--json", *SMALL)
+    done = tacit(*common, "--out", "run", "--columns", "prompt=text")
+    assert done.code == 0, done.err
+    samples = [json.loads(row) for row in Path("run/completions/step-000001.jsonl").read_text().splitlines()]
+    assert {row["prompt"] for row in samples} == {"Say a word", "Say two"}
+    for more in (("--kind", "rating"), ("--columns", "score=text")):
+        refused = tacit(*common, "--out", "more", *more)
+        assert refused.code == 2, more
+
+
+def dropping(folder: Path, tiny: Path) -> Path:
+    """The tiny model with so much dropout that two passes have nothing in common."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    model.config.attention_dropout = 0.5
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["iq", "dpo", "ppo", "spin", "sft"])
+def test_dropout_is_off_where_probabilities_are_compared(
+    method: str, tacit: Any, tiny: Path, data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seed of torch's own generator, which alone decides what drops out, must not show; in sft it does."""
+    from tacit.tuning import checkpoints
+
+    kind = {"dpo": "comparisons", "ppo": "prompts"}.get(method, "demonstrations")
+    more = {"ppo": ("--reward", "random"), "spin": ("--iterations", 1, "--max-completion-length", 8)}.get(method, ())
+    folder, found = dropping(Path("dropping"), tiny), []
+    for seed in (1, 2):
+        monkeypatch.setattr(checkpoints, "seed_random", lambda *_, seed=seed: __import__("torch").manual_seed(seed))
+        done = tacit(
+            "tune", method, "--policy", folder, "--data", data[kind], "--out", f"run-{seed}", "--max-steps", 2,
+            "--learning-rate", 0.01, "--per-device-train-batch-size", 4, "--json", *more,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        found.append(Path(f"run-{seed}", "policy", "model.safetensors").read_bytes())
+    assert (found[0] == found[1]) is (method != "sft")
 
 
 def test_the_saved_configuration_repeats_the_run(tacit: Any, tiny: Path, data: dict[str, Path]) -> None:

@@ -319,7 +319,9 @@ def test_the_peak_of_an_audit(tmp_path: Path) -> None:
 
 
 def test_options_that_a_method_does_not_take_are_named() -> None:
-    with pytest.raises(TacitError, match=r"`tacit tune ppo` takes no --rule.*cliprange_value"):
+    with pytest.raises(
+        TacitError, match=r"`tacit tune ppo` takes no --rule; it works with rejection.*--cliprange-value"
+    ):
         Job("ppo", "p", "d", Path("o"), {"rule": "raft"}, lambda source: None)  # type: ignore[arg-type, return-value]
 
 

@@ -64,6 +64,8 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
     from tacit.tuning.run import tune as run
 
     processes, given = Processes.joined(), options.reward
+    options.check(method)
+    options.permit()
     config = options.out / "config.yaml"
     repeats = options.resume and options.config is not None and resolved(options.config) == resolved(config)
     if processes.main:
@@ -88,7 +90,7 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         job = imitation.DemonstrationJob(method, *about, processes, options.cache)
         result = imitation.tune(job, resume=options.resume)
     else:
-        result = run(Job(method, *about, processes, begun=keep), resume=options.resume)
+        result = run(Job(method, *about, processes, begun=keep, reading=options.reading()), resume=options.resume)
     if processes.main:
         keep()
         terminal.write_result(options.out / "result.json", result)

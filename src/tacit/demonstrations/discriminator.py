@@ -133,7 +133,7 @@ class Discriminator:
             optimiser.step(evaluate)  # type: ignore[no-untyped-call]
         found = {name: value.detach() for name, value in head.items()}
         if not all(bool(torch.isfinite(value).all()) for value in found.values()):
-            raise TacitError("the discriminator diverged: its weights are not finite. Raise --gradient_penalty")
+            raise TacitError("the discriminator diverged: its weights are not finite. Raise --gradient-penalty")
         self.head = found
         return float(evaluate.value)  # type: ignore[attr-defined]
 

@@ -97,6 +97,16 @@ class Demos:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def columns(self) -> tuple[list[Prompt], list[Completion], list[float]]:
+        """Prompts, completions and weights."""
+        return self.prompts, self.completions, self.weights
+
+    def take(self, rows: Sequence[int]) -> Demos:
+        """Some of them."""
+        return Demos(
+            [self.prompts[i] for i in rows], [self.completions[i] for i in rows], [self.weights[i] for i in rows]
+        )
+
     def grouped(self) -> tuple[list[Prompt], list[list[Completion]], list[list[float]]]:
         """Distinct prompts, in order, with their completions and weights."""
         place: dict[str, int] = {}
@@ -226,7 +236,7 @@ def supervised(policy: Any, demos: Demos, work: str | Path, options: AnswerOptio
     from tacit.tuning.loop import LoopOptions, train
     from tacit.tuning.supervised import SupervisedTuning, encode
 
-    rows = [[prompt_text(p), completion_text(c), w] for p, c, w in zip(*_columns(demos), strict=True)]
+    rows = [[prompt_text(p), completion_text(c), w] for p, c, w in zip(*demos.columns(), strict=True)]
     learning = [options.sft_epochs, options.sft_learning_rate, options.sft_batch, options.seed]
     key = json.dumps([fingerprint(policy), rows, learning])
     place = Path(work) / f"sft-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
@@ -236,7 +246,7 @@ def supervised(policy: Any, demos: Demos, work: str | Path, options: AnswerOptio
     context = getattr(getattr(learner, "codec", None), "context", None)
     method = SupervisedTuning(
         learner,
-        encode(learner, *_columns(demos), max_length=context),
+        encode(learner, *demos.columns(), max_length=context),
         batch=options.sft_batch,
         micro_batch=min(options.sft_batch, 32),
         epochs=options.sft_epochs,
@@ -266,10 +276,6 @@ _CALLED = {
     "demo": "demonstration",
     "other": "demonstration of another prompt",
 }
-
-
-def _columns(demos: Demos) -> tuple[list[Prompt], list[Completion], list[float]]:
-    return demos.prompts, demos.completions, demos.weights
 
 
 def _others(said: Sequence[list[Completion]], rng: np.random.Generator) -> list[list[Completion]]:

@@ -23,7 +23,7 @@ demonstrations changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ from tacit.rewards.inputs import require_rows
 from tacit.rewards.saving import open_reward, save_reward
 from tacit.tuning import losses
 from tacit.tuning.data import as_responses, device_of
-from tacit.tuning.loop import Loss
+from tacit.tuning.loop import Loss, Step
 from tacit.tuning.supervised import Demonstrations, Encoded, SupervisedTuning
 
 _ROWS = 2048
@@ -149,6 +149,11 @@ class InverseQ(SupervisedTuning):
             dealt.stop, inverse,
         )  # fmt: skip
         self.inverse = inverse
+
+    def round(self, step: int) -> Iterable[Step]:
+        """One step, without dropout: it compares the values of states, and noise in them would count as error."""
+        self.policy.model.eval()
+        yield Step(self.dealt.parts(step))
 
     def reward(self, *, reference: Any = None, name: str = "soft_q") -> SoftQReward:
         """What was learnt, as a reward; `reference` is the policy before."""

@@ -204,7 +204,7 @@ class LanguageDiscriminator:
         self.processes.add_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, 1.0))
         if not np.isfinite(norm):
-            raise TacitError(f"the discriminator diverged: its gradient is {norm}. Lower --discriminator_learning_rate")
+            raise TacitError(f"the discriminator diverged: its gradient is {norm}. Lower --discriminator-learning-rate")
         self.optimiser.step()
         loss, up, down, high, low = self.processes.sum(torch.from_numpy(sums)).tolist()
         return {

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tacit.demonstrations.divergences import ALIASES
 from tacit.demonstrations.extrapolation import Demos
 from tacit.errors import TacitError
 from tacit.tuning import sharding
+from tacit.tuning.conditions import CONDITIONS as CONDITIONS_OF_TUNING
+from tacit.tuning.conditions import Condition
+from tacit.tuning.job import Catalogue
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.run import TAKES as TUNING
-from tacit.tuning.run import Job
+from tacit.tuning.run import Job, gold_of
 from tacit.tuning.sampling import SamplingOptions
 
 METHODS = ("spin", "adversarial", "iq")
@@ -25,7 +29,8 @@ _NOT = {
     "spin": (
         *("loss_type", "label_smoothing", "gamma", "sft_weight", "desirable_weight", "undesirable_weight", "online"),
         *("curriculum", "success", "prompts_per_round", "num_generations", "dynamic_sampling", "overlong_buffer"),
-        *("missing_end_penalty", "brevity", "max_length", "eval_prompts", "stop_at_peak"),
+        *("missing_end_penalty", "brevity", "max_length", "eval_prompts", "eval_steps", "stop_at_peak", "max_kl"),
+        *("num_samples", "gold"),
     ),
     "adversarial": (
         *("credit", "credit_share", "credit_stride", "demonstrations", "demonstration_weight", "curriculum", "success"),
@@ -46,17 +51,35 @@ TAKES: dict[str, tuple[str, ...]] = {
 """The options of each method."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "spin": {"learning_rate": 1e-6, "per_device_train_batch_size": 16, "beta": 0.1},
+    "spin": {"learning_rate": 1e-6, "per_device_train_batch_size": 16, "beta": 0.1, "iterations": 3},
     "adversarial": {
         "learning_rate": 1e-6,
         "per_device_train_batch_size": 64,
         "lr_scheduler_type": "constant",
         "beta": 0.02,
         "num_train_epochs": 10.0,
+        "discriminator": "features",
+        "encoder": "auto",
     },
     "iq": {"learning_rate": 2e-5},
 }
 """Where a method departs from the defaults of the options' own classes."""
+
+CONDITIONS = (
+    *CONDITIONS_OF_TUNING,
+    Condition(("alpha",), lambda c: c["divergence"] == "alpha", "with --divergence alpha"),
+    Condition(
+        ("induced",),
+        lambda c: ALIASES.get(c["divergence"], c["divergence"]) != "reverse_kl",
+        "with a --divergence other than reverse_kl, whose two rewards differ by a constant",
+    ),
+    Condition(
+        _FEATURES,
+        lambda c: c["discriminator"] != "language-model",
+        "with --discriminator features: a language model reads texts by itself",
+    ),
+    Condition(_TRUNK, lambda c: c["discriminator"] == "language-model", "with --discriminator language-model"),
+)
 
 
 @dataclass
@@ -66,17 +89,14 @@ class DemonstrationJob(Job):
     cache: Path | None = None
     """Folder of encoded texts."""
 
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(METHODS)}")
-        takes = TAKES[self.method]
-        if unknown := sorted(self.options.keys() - {*takes, "seed"}):
-            raise TacitError(
-                f"`tacit tune {self.method}` takes no --{unknown[0]}. It takes: {', '.join(sorted(takes))}"
-            )
+    def catalogue(self) -> Catalogue:
+        """What methods take."""
+        from tacit.demonstrations.adversarial import AdversarialOptions
+        from tacit.demonstrations.inverse_q import InverseQOptions
+
         if self.reward is not None:
             raise TacitError(f"`tacit tune {self.method}` learns from demonstrations alone. Leave --reward out")
-        self.options = {**DEFAULTS[self.method], **self.options}
+        return Catalogue(TAKES, DEFAULTS, CONDITIONS, (AdversarialOptions, InverseQOptions))
 
     @property
     def seed(self) -> int:
@@ -99,7 +119,7 @@ def tune(job: DemonstrationJob, *, resume: bool = False) -> dict[str, Any]:
             result = _adversarial(job, demos, resume)
         case _:
             result = _iq(job, demos, resume)
-    return {"method": job.method, **result, "out": str(job.out / "policy")}
+    return {"method": job.method, **result, **job.left_out, "out": str(job.out / "policy")}
 
 
 def _settings(job: DemonstrationJob) -> dict[str, Any]:
@@ -126,7 +146,8 @@ def _evaluation(job: DemonstrationJob, policy: Any, reward: Any = None) -> Any:
     if unseen is None:
         return None
     prompts = unseen.grouped()[0][: int(job.get("eval_prompts", 128))]
-    return Evaluation(policy, prompts, job.pick(SamplingOptions), reward, processes=job.processes)
+    kept = [prompts[i] for i in job.answerable(policy, prompts, "eval_left_out", str(job.eval_data))]
+    return Evaluation(policy, kept, job.pick(SamplingOptions), reward, gold_of(job), processes=job.processes)
 
 
 def _spin(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
@@ -134,7 +155,7 @@ def _spin(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
     from tacit.tuning.supervised import encode, nll
 
     options = SelfPlayOptions(
-        iterations=int(job.get("iterations", 3)), beta=float(job.get("beta")), batch=job.batch, micro_batch=job.micro,
+        iterations=int(job.get("iterations")), beta=float(job.get("beta")), batch=job.batch, micro_batch=job.micro,
         epochs=float(job.get("num_train_epochs", 1.0)), steps=job.get("max_steps"), sampling=job.pick(SamplingOptions),
         seed=job.seed,
     )  # fmt: skip
@@ -143,15 +164,17 @@ def _spin(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
     def measure(policy: Any) -> dict[str, float]:
         if unseen is None:
             return {}
-        rows = encode(policy, unseen.prompts, unseen.completions, unseen.weights, policy.codec.context)
+        rows = encode(policy, *unseen.columns(), policy.codec.context)
         return {"eval_loss": nll(policy, rows, job.micro, job.processes)}
 
     result = self_play(
         job.policy, demos, job.out, options, job.pick(LoopOptions), load=lambda folder: _policy(job, folder),
-        measure=measure, processes=job.processes, resume=resume,
+        measure=measure, processes=job.processes, resume=resume, agreed=_settings(job),
     )  # fmt: skip
     if job.processes.main:
         _one_log(job.out, len(result["iterations"]))
+    reason = f"rows of {job.data} are longer than what the model reads"
+    job.leave_out("left_out", result["iterations"][0]["left_out"], len(demos), reason)
     return result
 
 
@@ -180,10 +203,13 @@ def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str,
     seed = job.seed
     options = job.pick(AdversarialOptions, discriminator=job.pick(DiscriminatorOptions, seed=seed), seed=seed)
     policy = _policy(job, job.policy)
+    demos = demos.take(job.answerable(policy, demos.prompts, "left_out", job.data))
     adversary = Adversary(demos, _reads(job, policy), options, cache=job.cache, processes=job.processes)
     n = int(job.get("num_generations", 8))
     if job.batch % n:
-        raise TacitError(f"a round of {job.batch} answers cannot be cut into groups of {n}. Mend --num_generations")
+        raise TacitError(
+            f"a round of {job.batch} answers cannot be cut into groups of {n}. Give another --num-generations, or batch"
+        )
     sampling = job.pick(SamplingOptions, prompts_per_round=job.batch // n, num_generations=n, batch=2 * job.micro)
     gradient = job.pick(GradientOptions, estimator="rloo", micro_batch=job.micro, measure_kl=True)
     per_round = gradient.num_iterations * gradient.num_mini_batches
@@ -205,10 +231,6 @@ def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str,
 def _reads(job: DemonstrationJob, policy: Any) -> Any:
     """What the discriminator reads through: an encoder, or the trunk of a language model."""
     language = job.get("discriminator") == "language-model"
-    for name in _FEATURES if language else _TRUNK:
-        if job.options.get(name) is not None:
-            other = "features" if language else "language-model"
-            raise TacitError(f"--{name} is about a discriminator on {other}. Leave it out, or --discriminator {other}")
     if not language:
         from tacit.features import load_encoder
 
@@ -236,7 +258,7 @@ def _iq(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
     unseen = _unseen(job)
     method = InverseQ(
         policy,
-        encode(policy, demos.prompts, demos.completions, demos.weights, limit),
+        job.fitting(encode(policy, *demos.columns(), limit), "left_out", job.data, limit),
         inverse=job.pick(InverseQOptions),
         batch=job.batch,
         micro_batch=job.micro,
@@ -244,7 +266,7 @@ def _iq(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str, Any]:
         steps=job.get("max_steps"),
         average=job.get("average", "token"),
         seed=job.seed,
-        held_out=None if unseen is None else encode(policy, unseen.prompts, unseen.completions, unseen.weights, limit),
+        held_out=None if unseen is None else encode(policy, *unseen.columns(), limit),
         evaluation=_evaluation(job, policy),
         processes=job.processes,
     )

@@ -15,9 +15,10 @@ and (with `refit`) learn the reward anew from the demonstrations against the ans
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tacit.artefacts import atomic_file, write_json
@@ -26,6 +27,7 @@ from tacit.demonstrations.extrapolation import Demos
 from tacit.demonstrations.samples import draw
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.rewards.contract import Reward
+from tacit.tuning.data import answerable
 from tacit.tuning.loop import LoopOptions, train
 from tacit.tuning.losses import PreferenceOptions
 from tacit.tuning.policy_gradient import GradientOptions
@@ -71,18 +73,20 @@ def self_play(
     measure: Callable[[Any], dict[str, float]] | None = None,
     processes: Processes = Processes(),  # noqa: B008
     resume: bool = False,
+    agreed: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Play `iterations` rounds from the policy in a folder, and save the last one to OUT/policy.
 
     OUT/iteration-N holds the answers, metrics.jsonl and policy of each round. With `resume` finished rounds are kept
-    and the one that was killed goes on from its last checkpoint. `measure` is called with the policy of each round (the
-    first one included). Raises `EvidenceError` where every answer is the demonstration itself.
+    and the one that was killed goes on from its last checkpoint; `agreed` (JSON) is what such a run must have in common
+    with the one before. `measure` is called with the policy of each round (the first one included). `left_out` of a row
+    counts demonstrations that are too long for the model. Raises `EvidenceError` where every answer is the
+    demonstration itself, and where none is short enough.
     """
     folder, opened = Path(out), load or _load
-    prompts, said, weights = demos.grouped()
     current: str | Path = policy
     rows: list[dict[str, Any]] = []
-    settings = {"policy": str(policy), "beta": options.beta, "seed": options.seed, "batch": options.batch}
+    settings = {"policy": str(policy), "beta": options.beta, "seed": options.seed, "batch": options.batch, **agreed}
     for number in range(options.iterations):
         place = folder / f"iteration-{number + 1}"
         if resume and (done := _finished(place, settings)) is not None:
@@ -90,6 +94,10 @@ def self_play(
             current = place / "policy"
             continue
         player = opened(current)
+        readable = demos.take(answerable(player, demos.prompts).nonzero()[0].tolist())
+        if not len(readable):
+            raise EvidenceError(f"no prompt leaves room for an answer in what {policy} reads", mend="Shorten them")
+        prompts, said, weights = readable.grouped()
         before = {} if measure is None else measure(player)
         draws = options.sampling.sampling(options.seed * 1_000_003 + number)
         answers, _ = draw(player, prompts, 1, draws, place / "answers" if processes.world == 1 else None)
@@ -109,12 +117,15 @@ def self_play(
             epochs=options.epochs, steps=options.steps, seed=options.seed + number,
         )  # fmt: skip
         context = getattr(getattr(player, "codec", None), "context", None)
-        method = PreferenceTuning(player, encode_pairs(player, pairs, context), chosen, processes=processes)
+        encoded = encode_pairs(player, pairs, context)
+        method = PreferenceTuning(player, encoded, chosen, processes=processes)
         found = train(
             method, place, replace(loop, seed=loop.seed + number), settings=settings, resume=resume,
             processes=processes,
         )  # fmt: skip
-        row = {"iteration": number + 1, "pairs": len(pairs), **found, **{f"before/{k}": v for k, v in before.items()}}
+        left_out = len(demos) - len(readable) + encoded.left_out
+        row: dict[str, Any] = {"iteration": number + 1, "pairs": len(encoded), "left_out": left_out, **found}
+        row |= {f"before/{k}": v for k, v in before.items()}
         if processes.main:
             method.save(place / "policy")
             with atomic_file(place / "result.json") as temporary:

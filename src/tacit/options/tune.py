@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
+from tacit.errors import TacitError
 from tacit.options.common import Caution, Flag, Many, Reading, Writing
 from tacit.options.demonstrations import TuneOnDemonstrations
 
@@ -43,7 +44,7 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     learning_rate: Annotated[float | None, Field(gt=0), Parameter(group="Optimisation")] = None
     """Peak learning rate of AdamW."""
     lr_scheduler_type: Annotated[Literal["constant", "linear", "cosine"] | None, Parameter(group="Optimisation")] = None
-    """constant, or falling to --min_lr_ratio in a line or along a cosine."""
+    """constant, or falling to --min-lr-ratio in a line or along a cosine."""
     warmup_ratio: Annotated[Share | None, Parameter(group="Optimisation")] = None
     """Share of the steps over which the rate rises from 0."""
     min_lr_ratio: Annotated[Share | None, Parameter(group="Optimisation")] = None
@@ -82,7 +83,7 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     eval_steps: Annotated[int | None, Field(ge=0), Parameter(group="Run")] = None
     """Steps between evaluations; 0 evaluates at the end alone."""
     eval_prompts: Annotated[Positive | None, Parameter(group="Run")] = None
-    """Prompts of --eval_data that are sampled (128)."""
+    """Prompts of --eval-data that are sampled (128)."""
     save_steps: Annotated[int | None, Field(ge=0), Parameter(group="Run")] = None
     """Steps between checkpoints; 0 writes none."""
     save_total_limit: Annotated[Positive | None, Parameter(group="Run")] = None
@@ -215,6 +216,19 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     """Its share of the loss (0.01)."""
     regulariser_beta: Annotated[float | None, Field(gt=0), Parameter(group="Reward")] = None
     """Its inverse temperature (0.1)."""
+
+    def check(self, method: str) -> None:
+        """Raise `TacitError` for an option about a reward that has none to be about."""
+        reads = self.reward not in (None, "random")
+        samples = method not in ("sft", "reward", "spin", "adversarial", "iq")
+        for name, effect, needs in (
+            ("pessimism", reads, "with --reward DIR: it says how that is read"),
+            ("pessimism_strength", reads, "with --reward DIR: it says how that is read"),
+            ("run_code", reads or samples or self.gold is not None, "with a reward that checks answers"),
+            ("cache", reads or method == "adversarial", "with --reward DIR, which may encode texts"),
+        ):
+            if getattr(self, name) not in (None, False) and not effect:
+                raise TacitError(f"`tacit tune {method}` takes --{name.replace('_', '-')} only {needs}")
 
     def chosen(self) -> dict[str, Any]:
         """The options that concern the method: those given, and the seed."""

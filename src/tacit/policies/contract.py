@@ -87,8 +87,11 @@ class TrainablePolicy(Policy, Protocol):
     tokenizer: Any
     """Its transformers tokenizer; the end token is never the padding that the mask hides."""
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Prompts as the model reads them: the chat template and the begin token where there are such."""
+    def encode(self, prompts: Sequence[Prompt], *, any_length: bool = False) -> list[list[int]]:
+        """Prompts as the model reads them: the chat template and the begin token where there are such.
+
+        One that leaves no room for an answer is an error, unless prompts of any length are asked for.
+        """
         ...
 
     def encode_completions(self, completions: Sequence[Any], *, end: bool = True) -> list[list[int]]:

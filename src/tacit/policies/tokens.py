@@ -44,8 +44,11 @@ class Codec:
     context: int
     """Most tokens that the model reads, prompt and response together."""
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of prompts; raises `PromptError` for one without tokens or with no room for an answer."""
+    def encode(self, prompts: Sequence[Prompt], *, any_length: bool = False) -> list[list[int]]:
+        """Token ids of prompts; raises `PromptError` for one without tokens.
+
+        So it does for one with no room for an answer, unless prompts of any length are asked for.
+        """
         wrapper = self.tokenizer
         chat = bool(wrapper.chat_template)
         texts = [
@@ -57,7 +60,7 @@ class Codec:
         for number, row in enumerate(rows, 1):
             if not row:
                 raise PromptError(number, "it is empty, and the tokenizer has no begin token", "Give it some text")
-            if len(row) >= self.context:
+            if len(row) >= self.context and not any_length:
                 raise PromptError(
                     number,
                     f"it has {len(row)} tokens, and the model reads {self.context} with the answer",

@@ -112,9 +112,12 @@ class TransformerPolicy:
         found: torch.device = next(self.model.parameters()).device
         return found
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Prompts as the model reads them: the chat template and the begin token where there are such."""
-        return self.codec.encode(prompts)
+    def encode(self, prompts: Sequence[Prompt], *, any_length: bool = False) -> list[list[int]]:
+        """Prompts as the model reads them: the chat template and the begin token where there are such.
+
+        Raises `PromptError` for one that leaves no room for an answer, unless prompts of any length are asked for.
+        """
+        return self.codec.encode(prompts, any_length=any_length)
 
     def encode_completions(self, completions: Sequence[Completion], *, end: bool = True) -> list[list[int]]:
         """Completions as token ids, with the end token unless told otherwise: what sampling would have made."""
@@ -250,7 +253,7 @@ def spread(
 
 
 class _WithoutAdapter(TransformerPolicy):
-    """The weights below an adapter."""
+    """The weights below an adapter; the model is the one that is trained, with its dropout off while this is asked."""
 
     def rollout(
         self, prompts: Sequence[Prompt], n: int = 1, sampling: Sampling = _DEFAULT, *, first: int = 0
@@ -263,7 +266,7 @@ class _WithoutAdapter(TransformerPolicy):
         self, responses: Responses, *, temperature: float = 1.0, entropy: bool = False, hidden: bool = False
     ) -> TokenScores:
         """As the model without its adapter scores; no gradients."""
-        with torch.no_grad(), self.model.disable_adapter():
+        with torch.no_grad(), self._evaluating(), self.model.disable_adapter():
             return super().logprobs(responses, temperature=temperature, entropy=entropy, hidden=hidden)
 
     def reference(self) -> TransformerPolicy:

@@ -140,6 +140,14 @@ def prune(out: Path, limit: int, processes: Processes) -> None:
         remove_saved(path)
 
 
+def seed_random(seed: int, rank: int = 0) -> None:
+    """Seed every random generator that `random_states` keeps, so that equal runs leave equal checkpoints."""
+    number = seed * 1000 + rank
+    torch.manual_seed(number % 2**63)
+    random.seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002
+
+
 def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The states of every random generator of this process, as tensors and JSON."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002

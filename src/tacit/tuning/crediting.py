@@ -9,7 +9,9 @@
 | `potential` | the reward at the end, shaped by that learnt return (`credit.potential`) | nothing |
 
 The learnt return is a ridge regression of R on the policy's last hidden state before each token, from earlier rounds,
-old ones fading: a linear, causal stand-in for RUDDER's recurrent network.
+old ones fading: a linear, causal stand-in for RUDDER's recurrent network. Of `potential` it is the discounted return
+that is to come, gamma^{l - t} R before token t of l, so that the shaping is gamma Phi(s') - Phi(s) for the very gamma
+that the policy is tuned with: with another one it would change which policy is best (Ng, Harada and Russell 1999).
 """
 
 from __future__ import annotations
@@ -43,11 +45,15 @@ def crediting(
     *,
     share: float = 0.8,
     stride: int = 1,
+    discount: float = 1.0,
     temperature: float = 1.0,
     batch: int = 64,
     processes: Processes = Processes(),  # noqa: B008
 ) -> Credit | None:
-    """The way of this name; None for `none`. Raises `TacitError` where the reward cannot serve it."""
+    """The way of this name; None for `none`. `discount` is that of the returns to go, which `potential` has to share.
+
+    Raises `TacitError` where the reward cannot serve it.
+    """
     inner = reward.inner if isinstance(reward, Pessimistic) else reward
     match kind:
         case "none":
@@ -67,7 +73,9 @@ def crediting(
                 )
             return PrefixCredit(inner, stride)
         case "return" | "potential":
-            return LearntReturn(kind == "potential", temperature=temperature, batch=batch, processes=processes)
+            return LearntReturn(
+                kind == "potential", discount=discount, temperature=temperature, batch=batch, processes=processes
+            )
     raise TacitError(f"no credit `{kind}`. Choose one of: none, uniform, attention, prefix, return, potential")
 
 
@@ -125,12 +133,16 @@ def held(scores: np.ndarray) -> np.ndarray:
 
 
 class LearntReturn:
-    """Ridge regression of the return on hidden states; `shaping` makes it a potential and not a redistribution."""
+    """Ridge regression of the return on hidden states; `shaping` makes it a potential and not a redistribution.
+
+    `discount` is that of shaping: a redistribution keeps the plain sum.
+    """
 
     def __init__(
         self,
         shaping: bool,
         *,
+        discount: float = 1.0,
         ridge: float = 1.0,
         memory: float = 0.95,
         temperature: float = 1.0,
@@ -139,6 +151,7 @@ class LearntReturn:
     ) -> None:
         self.shaping, self.ridge, self.memory, self.processes = shaping, ridge, memory, processes
         self.temperature, self.batch = temperature, batch
+        self.discount = discount if shaping else 1.0
         self.gram: Tensor | None = None
         self.cross: Tensor | None = None
 
@@ -154,10 +167,11 @@ class LearntReturn:
         if self.gram is not None and self.cross is not None:
             ridge = self.ridge * torch.eye(len(self.gram), dtype=torch.float64)
             values = (states @ torch.linalg.solve(self.gram + ridge, self.cross)) * mask
-        if made.n > 1:  # a greedy response, asked for as a baseline, teaches nothing
-            self._learn(states[mask], rewards[:, None].expand(mask.shape)[mask])
+        if not made.greedy:
+            left = mask.sum(1, keepdim=True) - 1 - torch.arange(mask.shape[1])  # tokens after this one
+            self._learn(states[mask], (rewards[:, None] * self.discount ** left.clamp_min(0).double())[mask])
         if self.shaping:
-            found = credit.potential(credit.terminal(rewards, mask), values, mask)
+            found = credit.potential(credit.terminal(rewards, mask), values, mask, self.discount)
         else:
             after = torch.cat(
                 [values[:, 1:], torch.zeros_like(values[:, :1])], 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,8 +73,12 @@ def widened(values: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[1]))
 
 
-def read_prompts(source: str | Path, evidence: Evidence | None = None) -> list[Prompt]:
+def read_prompts(
+    source: str | Path, evidence: Evidence | None = None, *, columns: Mapping[str, str] | None = None
+) -> list[Prompt]:
     """The distinct prompts of evidence, or of any file with a column `prompt`, in their order.
+
+    `columns` are our names to the file's, as `tacit.read` takes them.
 
     Raises `EvidenceError` for a file without that column, an empty prompt, and where there is none at all.
     """
@@ -84,7 +88,7 @@ def read_prompts(source: str | Path, evidence: Evidence | None = None) -> list[P
             prompt: Prompt = getattr(record, "prompt", "")
             found.setdefault(prompt_text(prompt), prompt)
     else:
-        for row, values in prompted_rows(source):
+        for row, values in prompted_rows(source, columns):
             prompt = values.get("prompt", "")
             if not isinstance(prompt, str | list) or not prompt:
                 raise EvidenceError(
@@ -113,4 +117,12 @@ def fitting(
 def some_left(kept: int, count: int, max_length: int | None) -> None:
     """Raise `TacitError` where not one of `count` rows is within `max_length` tokens."""
     if count and not kept:
-        raise TacitError(f"none of {count} rows has at most {max_length} tokens. Raise --max_length")
+        raise TacitError(f"none of {count} rows has at most {max_length} tokens. Shorten them, or raise --max-length")
+
+
+def answerable(policy: Any, prompts: Sequence[Prompt]) -> np.ndarray:
+    """Which prompts (n,) bool leave room for an answer in what the policy reads; all where that is not known."""
+    context = getattr(getattr(policy, "codec", None), "context", None)
+    if context is None:
+        return np.full(len(prompts), True)
+    return np.array([len(row) < context for row in policy.encode(prompts, any_length=True)], bool)

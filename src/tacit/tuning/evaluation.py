@@ -46,12 +46,12 @@ class Evaluation:
             rollout = self.policy.rollout(asked, self.n, self.options.sampling(self.seed), **numbered)
             lengths = rollout.mask.sum(1)
             sums[0], sums[1], sums[2] = len(lengths), float(lengths.sum()), float(rollout.ended.sum())
+            repeated = [prompt for prompt in prompts for _ in range(self.n)]
             if self.reward is not None:
-                repeated = [prompt for prompt in prompts for _ in range(self.n)]
                 scores = torch.from_numpy(score(self.reward, repeated, rollout.texts)).double()
                 sums[3], sums[4] = scores.sum(), scores.square().sum()
-                if self.gold is not None:
-                    sums[6] = float(score(self.gold, repeated, rollout.texts).sum())
+            if self.gold is not None:
+                sums[6] = float(score(self.gold, repeated, rollout.texts).sum())
             if self.measure_kl:
                 temperature = self.options.temperature
                 old = scores_of(self.policy.reference(), rollout, self.options.batch, temperature=temperature)
@@ -61,7 +61,8 @@ class Evaluation:
         if self.reward is not None:
             mean = total / rows
             found |= {"eval_reward": mean, "eval_reward_std": max(squares / rows - mean**2, 0.0) ** 0.5}
-            found |= {} if self.gold is None else {"eval_gold": gold / rows}
+        if self.gold is not None:
+            found["eval_gold"] = gold / rows
         if self.measure_kl:
             found["eval_kl"] = kl / rows
         return found

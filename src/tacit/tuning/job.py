@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tacit import artefacts
+from tacit.conversation import Prompt
 from tacit.errors import TacitError
 from tacit.evidence import Evidence
 from tacit.outputs import Output
 from tacit.rewards.contract import Reward
+from tacit.tuning.conditions import CONDITIONS, Choices, Condition, check, check_groups, refuse_unknown
+from tacit.tuning.data import answerable
 from tacit.tuning.loop import LoopOptions
+from tacit.tuning.losses import PreferenceOptions
+from tacit.tuning.policy_gradient import GradientOptions
+from tacit.tuning.preference import EncodedLabels, EncodedPairs, PreferenceTuningOptions
 from tacit.tuning.processes import Processes
+from tacit.tuning.reward_model import RewardTuningOptions
 from tacit.tuning.sampling import SamplingOptions
+from tacit.tuning.supervised import Encoded
+
+T = TypeVar("T", Encoded, EncodedPairs, EncodedLabels)
 
 GRADIENTS = ("reinforce", "remax", "rloo", "grpo", "ppo")
 RULES = ("raft", "raft++", "reinforce-rej", "rso", "rrhf", "hindsight")
 METHODS = ("sft", "reward", "dpo", "rejection", *GRADIENTS)
 
-_LOOP = tuple(f.name for f in fields(LoopOptions))
+_NO_FLAG = ("adam_epsilon", "prompts_per_round", "batch")
+_LOOP = tuple(f.name for f in fields(LoopOptions) if f.name not in (*_NO_FLAG, "max_kl", "num_samples"))
 _DATA = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
@@ -29,8 +41,8 @@ _DATA = (
     "dtype",
     "device",
 )
-_POLICY = ("lora", "eval_prompts", "stop_at_peak", "gold")
-_SAMPLING = tuple(f.name for f in fields(SamplingOptions) if f.name not in ("prompts_per_round", "batch"))
+_POLICY = ("lora", "eval_prompts", "stop_at_peak", "max_kl", "gold")
+_SAMPLING = ("num_samples", *(f.name for f in fields(SamplingOptions) if f.name not in _NO_FLAG))
 _SPARSE = ("curriculum", "success", "reverse_curriculum", "bonus", "bonus_weight", "bonus_encoder", "demonstrations")
 _EVAL = ("max_completion_length", "temperature", "top_k", "top_p", "min_p", "stop")
 _GRADIENT = (
@@ -53,20 +65,20 @@ TAKES: dict[str, tuple[str, ...]] = {
     ),
     "rejection": (
         *(*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, "rule", "threshold", "instructions"),
-        *("loss_type", "label_smoothing", "sft_weight"),
+        *("loss_type", "label_smoothing", "gamma", "sft_weight"),
     ),
     **{
         name: (*_LOOP, *_DATA, *_POLICY, *_SAMPLING, *_SPARSE, *_GRADIENT, *_CREDIT, *_OWN.get(name, ()))
         for name in GRADIENTS
     },
 }
-"""The options of each method."""
+"""The options of each method; some work beside others alone (`tacit.tuning.conditions`)."""
 
 _ONLINE = {"learning_rate": 1e-6, "per_device_train_batch_size": 64, "lr_scheduler_type": "constant"}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 2e-5},
     "reward": {"learning_rate": 1e-5, "per_device_train_batch_size": 16},
-    "dpo": {"learning_rate": 1e-6, "per_device_train_batch_size": 16},
+    "dpo": {"learning_rate": 1e-6, "per_device_train_batch_size": 16, "num_generations": 2},
     "rejection": _ONLINE,
     "reinforce": {**_ONLINE, "beta": 0.05},
     "remax": {**_ONLINE, "beta": 0.05},
@@ -75,6 +87,45 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ppo": {**_ONLINE, "beta": 0.05, "num_iterations": 4, "whiten": True, "num_generations": 1},
 }
 """Where a method departs from the defaults of the options' own classes."""
+RULE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "raft++": {"num_mini_batches": 4},
+    "rso": {"beta": PreferenceOptions.beta},
+    "rrhf": {"sft_weight": 1.0},
+}
+"""Where a rule of rejection departs from them."""
+_COMMON = {
+    **{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_train_epochs": 1.0, "dtype": "auto"},
+    **{"eval_prompts": 128, "average": "token", "rule": "raft", "loss_type": "sigmoid", "online": False},
+    **{"credit": "none", "credit_share": 0.8, "credit_stride": 1, "curriculum": False, "reverse_curriculum": False},
+    **{"bonus": "none", "bonus_weight": 0.1, "bonus_encoder": "hashed", "instructions": ()},
+}
+_CLASSES = (LoopOptions, SamplingOptions, PreferenceTuningOptions, PreferenceOptions, RewardTuningOptions)
+
+
+def defaults_of(
+    takes: Sequence[str], departures: Mapping[str, Any], rule: str | None, classes: Sequence[Any]
+) -> dict[str, Any]:
+    """The default of every option that a method takes, where it has one that is not None."""
+    stated: dict[str, Any] = {}
+    for kind in classes:
+        stated |= {f.name: f.default for f in fields(kind)}
+    stated |= _COMMON | dict(departures) | RULE_DEFAULTS.get(rule or "", {})
+    known = {name: value for name, value in stated.items() if isinstance(value, bool | int | float | str | tuple)}
+    return {name: known[name] for name in takes if name in known and name not in _NO_FLAG}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What methods take."""
+
+    takes: Mapping[str, Sequence[str]]
+    """The options of each method."""
+    departures: Mapping[str, Mapping[str, Any]]
+    """Defaults of each method that are not those of the options' classes."""
+    conditions: Sequence[Condition]
+    """What options need beside them."""
+    classes: Sequence[Any] = ()
+    """Dataclasses of options beside those of `tacit.tuning`."""
 
 RUN_FILES = (
     *("config.yaml", "metrics.jsonl", "result.json", "completions/step-[0-9]*.jsonl", "checkpoints/step-[0-9]*/"),
@@ -106,15 +157,35 @@ class Job:
     processes: Processes = field(default_factory=Processes)
     begun: Callable[[], None] | None = field(default=None, kw_only=True)
     """Called once everything is open and right: a good moment to write down what was asked for."""
+    reading: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """The options of `read`. A file of bare prompts is no evidence, and of these only `columns` says anything of it."""
+    left_out: dict[str, int] = field(default_factory=dict, init=False)
+    """Rows that were too long, by the result's name for their number."""
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(METHODS)}")
-        takes = TAKES[self.method]
-        if unknown := sorted(self.options.keys() - set(takes)):
-            flags = ", ".join(sorted(set(takes)))
-            raise TacitError(f"`tacit tune {self.method}` takes no --{unknown[0]}. It takes: {flags}")
-        self.options = {**DEFAULTS[self.method], **self.options}
+        known = self.catalogue()
+        if self.method not in known.takes:
+            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(known.takes)}")
+        refuse_unknown(self.method, list(self.options), known.takes)
+        given = {name: value for name, value in self.options.items() if value is not None}
+        rule = given.get("rule", "raft") if self.method == "rejection" else None
+        if rule is not None and rule not in RULES:
+            raise TacitError(f"no rule `{rule}`. Choose one of: {', '.join(RULES)}")
+        classes = (*_CLASSES, *(() if self.method == "dpo" or rule == "rso" else (GradientOptions,)), *known.classes)
+        defaults = defaults_of(known.takes[self.method], known.departures[self.method], rule, classes)
+        changed = {name for name, value in given.items() if value != defaults.get(name)}
+        self.options = {**defaults, **given}
+        changed |= {"reward"} if self.reward is not None else set()
+        changed |= {"eval_data"} if self.eval_data is not None else set()
+        self.choices = Choices(self.method, self.options, frozenset(changed))
+        check(self.choices, known.conditions)
+        check_groups(self.choices)
+
+    def catalogue(self) -> Catalogue:
+        """What methods take."""
+        if self.method == "reward" and self.reward is not None:
+            raise TacitError("`tacit tune reward` learns a reward from evidence. Leave --reward out")
+        return Catalogue(TAKES, DEFAULTS, CONDITIONS)
 
     def get(self, name: str, default: Any = None) -> Any:
         """An option, or its default."""
@@ -126,15 +197,43 @@ class Job:
         names = {f.name for f in fields(kind)}
         return kind(**{k: v for k, v in self.options.items() if k in names and v is not None} | more)
 
+    def leave_out(self, name: str, count: int, total: int, reason: str) -> None:
+        """Count rows that are left out, for the result, and say so on stderr where there are any."""
+        self.left_out[name] = count
+        if count and self.processes.main:
+            verb = "is" if count == 1 else "are"
+            print(f"tacit: {count} of {total} {reason} and {verb} left out", file=sys.stderr)
+
+    def answerable(self, policy: Any, prompts: Sequence[Prompt], name: str, source: str) -> list[int]:
+        """Places of the prompts that leave room for an answer; the others are counted under `name`.
+
+        Raises `TacitError` where none does.
+        """
+        room = answerable(policy, prompts)
+        reason = f"prompts of {source} leave no room for an answer in what the model reads"
+        self.leave_out(name, int((~room).sum()), len(room), reason)
+        if not room.any():
+            raise TacitError(
+                f"no prompt of {source} leaves room for an answer in what {self.policy} reads. Shorten one"
+            )
+        return [int(place) for place in room.nonzero()[0]]
+
+    def fitting(self, rows: T, name: str, source: str, limit: int | None) -> T:
+        """Encoded rows, of which those that were too long are counted under `name`."""
+        asked = " (--max-length)" if self.options.get("max_length") == limit else ""
+        reason = f"rows of {source} have more than {limit} tokens{asked}, prompt and completion together,"
+        self.leave_out(name, rows.left_out, len(rows) + rows.left_out, reason)
+        return rows
+
     @property
     def micro(self) -> int:
         """Rows of one forward pass."""
-        return int(self.get("per_device_train_batch_size", 8))
+        return int(self.get("per_device_train_batch_size"))
 
     @property
     def batch(self) -> int:
         """Rows of an optimiser step, over all processes."""
-        return self.micro * int(self.get("gradient_accumulation_steps", 1)) * self.processes.world
+        return self.micro * int(self.get("gradient_accumulation_steps")) * self.processes.world
 
     def begin(self, *, resume: bool) -> None:
         """Make the folder of the run ready in the main process: its list of files, and no checkpoint of an older run.

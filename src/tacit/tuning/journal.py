@@ -144,7 +144,7 @@ def _trackers(names: Sequence[str], folder: Path) -> list[Any]:
     for name in names:
         if name not in known:
             raise TacitError(
-                f"--report_to {name} is not installed. Installed here: {', '.join(sorted(known)) or 'none'}"
+                f"--report-to {name} is not installed. Installed here: {', '.join(sorted(known)) or 'none'}"
             )
         factory = LOGGER_TYPE_TO_CLASS[name]
         folders = {"logging_dir": str(folder / "trackers")} if factory.requires_logging_directory else {}

@@ -7,7 +7,7 @@ loop does the rest:
             clip, AdamW, schedule            weights and optimiser in float32; the arithmetic is the method's
             log, evaluate, checkpoint, stop at the KL budget
 
-Dropout is on for sft and reward alone, and off where probabilities are compared.
+Dropout is on for sft and reward alone, and off where probabilities are compared (`reward --regulariser dpo_noref`).
 
 Steps come in rounds: the steps that one set of samples gives, or one step where a method does not sample. Checkpoints
 lie between rounds. A run that was killed goes on from the last of them along the very same trajectory: weights,
@@ -200,7 +200,7 @@ def train(
     optimiser = optimiser_of(parameters, options)
     journal = Journal(folder, options.logging_steps, options.num_samples, options.report_to, processes)
     step, stopped = 0, ""
-    torch.manual_seed(options.seed * 1000 + processes.rank)
+    checkpoints.seed_random(options.seed, processes.rank)
     kept = {**(settings or {}), "method": method.name, "steps": method.steps}
     found = checkpoints.latest(folder) if resume else None
     if found is not None:
@@ -276,12 +276,12 @@ def update(
         sums.add(loss.sums)
     whole = float(processes.sum(total))
     if not math.isfinite(whole):
-        raise TacitError(f"the loss of step {step + 1} is {whole}. Lower --learning_rate, or check the reward")
+        raise TacitError(f"the loss of step {step + 1} is {whole}. Lower --learning-rate, or check the reward")
     if most:
         processes.add_gradients(p for p in parameters.values() if not sharding.is_sharded(p))
     norm = sharding.clip(parameters, options.max_grad_norm or math.inf, processes)
     if not math.isfinite(norm):
-        raise TacitError(f"the gradient of step {step + 1} is {norm}. Lower --learning_rate, or check the data")
+        raise TacitError(f"the gradient of step {step + 1} is {norm}. Lower --learning-rate, or check the data")
     optimiser.step()
     return {"loss": whole, "grad_norm": norm, **dealt.metrics, **sums.means(processes)}
 

@@ -11,6 +11,7 @@ token or spread by a rule of credit, less beta KL where that stands in the rewar
 
 The loss is PPO's clipped surrogate for all (at its first step the ratio is 1 and it is REINFORCE), plus beta KL where
 that stands in the loss, plus the critic's for ppo. Sources stand beside the functions in `losses` and `advantages`.
+Dropout is off: the sampler switches it off, and the ratio of two passes over one row would be noise otherwise.
 """
 
 from __future__ import annotations
@@ -77,6 +78,13 @@ class GradientOptions:
     """Weight of the likelihood of demonstrations mixed into each step."""
     measure_kl: bool = False
     """Measure the KL to the reference even where nothing depends on it."""
+
+    def __post_init__(self) -> None:
+        if self.beta > 0 and self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise TacitError(
+                "--kl-in loss with --kl-estimator k1 has a mean gradient of 0 and holds nothing back. Give "
+                "--kl-estimator k2 or k3, or --kl-in reward"
+            )
 
     @property
     def high(self) -> float:
@@ -294,6 +302,17 @@ class PolicyGradient:
             parts += self.demonstrations.parts(where, self.options.demonstration_weight)
         return parts
 
+    def token_losses(
+        self, logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[float | Tensor, float]]]:
+        """The policy's loss of each token (B, T), PPO's clipped surrogate, and metrics as (sum, count)."""
+        surrogate = losses.clipped(logprobs, old, advantages, self.options.epsilon, self.options.high)
+        tokens = float(mask.sum())
+        return surrogate.loss, {
+            "clip_ratio/low_mean": ((surrogate.below & mask).sum(), tokens),
+            "clip_ratio/high_mean": ((surrogate.above & mask).sum(), tokens),
+        }
+
     def _part(self, ready: _Prepared, rows: list[int], weights: Tensor, first: bool) -> Loss:
         options = self.options
         responses = take(ready.made.rollout, rows)
@@ -304,15 +323,11 @@ class PolicyGradient:
             responses, temperature=self.sampler.options.temperature, entropy=True, hidden=self.critic is not None
         )
         old = said.logprobs.detach() if first else ready.old[keep, :width]
-        surrogate = losses.clipped(said.logprobs, old, ready.advantages[keep, :width], options.epsilon, options.high)
-        value = (weight * surrogate.loss).sum()
+        token_losses, sums = self.token_losses(said.logprobs, old, ready.advantages[keep, :width], mask)
+        value = (weight * token_losses).sum()
         tokens = float(mask.sum())
         drift = (said.logprobs.detach() - old) * mask
-        sums: dict[str, tuple[float | Tensor, float]] = {
-            "clip_ratio/low_mean": ((surrogate.below & mask).sum(), tokens),
-            "clip_ratio/high_mean": ((surrogate.above & mask).sum(), tokens),
-            "policy/approxkl_avg": ((drift.square() / 2).sum(), tokens),
-        }
+        sums["policy/approxkl_avg"] = ((drift.square() / 2).sum(), tokens)
         if said.entropy is not None:
             sums["entropy"] = ((said.entropy * mask).sum(), tokens)
         if options.beta > 0 and options.kl_in == "loss" and ready.reference is not None:
@@ -325,7 +340,7 @@ class PolicyGradient:
             guess = self.critic(said.hidden.float())[..., 0]
             off = losses.value(guess, ready.values[keep, :width], ready.returns[keep, :width], options.cliprange_value)
             sums["loss/value_avg"] = ((off.detach() * mask).sum(), tokens)
-            sums["loss/policy_avg"] = ((surrogate.loss.detach() * mask).sum(), tokens)
+            sums["loss/policy_avg"] = ((token_losses.detach() * mask).sum(), tokens)
             value = value + options.vf_coef * (weight * off).sum()
         return Loss(value, sums)
 

@@ -40,8 +40,10 @@ class EncodedPairs:
     chosen: list[list[int]]
     rejected: list[list[int]]
     weights: list[float]
-    skipped: int = 0
-    """Ties, and rows that are too long."""
+    ties: int = 0
+    """Pairs that were no pairs: neither side was better."""
+    left_out: int = 0
+    """Pairs with a side that was too long."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -54,6 +56,8 @@ class EncodedLabels:
     prompts: list[list[int]]
     completions: list[list[int]]
     desirable: list[bool]
+    left_out: int = 0
+    """Responses that were too long."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -93,7 +97,7 @@ def pairs_of(evidence: Iterable[Record], source: str = "memory") -> tuple[list[T
             case _:
                 raise EvidenceError(
                     f"preference losses learn from comparisons or rankings, not from {type(record).__name__.lower()}s",
-                    mend="Give rows with `prompt`, `chosen` and `rejected`, or take --loss_type kto for outcomes",
+                    mend="Give rows with `prompt`, `chosen` and `rejected`, or take --loss-type kto for outcomes",
                     source=source,
                     row=row,
                 )
@@ -103,10 +107,13 @@ def pairs_of(evidence: Iterable[Record], source: str = "memory") -> tuple[list[T
 
 
 def encode_pairs(
-    policy: TrainablePolicy, pairs: Sequence[Triple], max_length: int | None = None, skipped: int = 0
+    policy: TrainablePolicy, pairs: Sequence[Triple], max_length: int | None = None, ties: int = 0
 ) -> EncodedPairs:
-    """Token ids; pairs with a side of more than `max_length` tokens are left out."""
-    prompts = policy.encode([pair[0] for pair in pairs])
+    """Token ids; pairs with a side of more than `max_length` tokens are left out and counted.
+
+    Raises `TacitError` where none is left.
+    """
+    prompts = policy.encode([pair[0] for pair in pairs], any_length=True)
     chosen = policy.encode_completions([pair[1] for pair in pairs])
     rejected = policy.encode_completions([pair[2] for pair in pairs])
     keep = (fitting(prompts, chosen, max_length) & fitting(prompts, rejected, max_length)).nonzero()[0]
@@ -116,7 +123,8 @@ def encode_pairs(
         [chosen[i] for i in keep],
         [rejected[i] for i in keep],
         [pairs[i][3] for i in keep],
-        skipped + len(pairs) - len(keep),
+        ties,
+        len(pairs) - len(keep),
     )
 
 
@@ -139,12 +147,14 @@ def encode_labels(
                     source=source,
                     row=number,
                 )
-    if len({desirable for _, _, desirable in rows}) < 2:
-        raise EvidenceError("kto needs both kinds of labels", mend="Give good and bad responses", source=source)
-    prompts, said = policy.encode([row[0] for row in rows]), policy.encode_completions([row[1] for row in rows])
+    prompts = policy.encode([row[0] for row in rows], any_length=True)
+    said = policy.encode_completions([row[1] for row in rows])
     keep = fitting(prompts, said, max_length).nonzero()[0]
     some_left(len(keep), len(rows), max_length)
-    return EncodedLabels([prompts[i] for i in keep], [said[i] for i in keep], [rows[i][2] for i in keep])
+    if len({rows[i][2] for i in keep}) < 2:
+        raise EvidenceError("kto needs both kinds of labels", mend="Give good and bad responses", source=source)
+    left_out = len(rows) - len(keep)
+    return EncodedLabels([prompts[i] for i in keep], [said[i] for i in keep], [rows[i][2] for i in keep], left_out)
 
 
 @dataclass(frozen=True)
@@ -371,7 +381,7 @@ class OnlinePreference(_Preference):
     ) -> None:
         super().__init__(policy, options, evaluation, processes)
         if options.loss_type == "kto":
-            raise TacitError("rounds make pairs, and kto takes single labels. Choose another --loss_type")
+            raise TacitError("rounds make pairs, and kto takes single labels. Choose another --loss-type")
         self.name, self.sampler, self.pairing = name, sampler, pairing
         per_round = -(-sampler.options.prompts_per_round // options.batch)
         self.passes = max(1, round(options.epochs))

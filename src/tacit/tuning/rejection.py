@@ -2,11 +2,16 @@
 
 | method | rows that teach | loss |
 |---|---|---|
-| `raft` | the best response to each prompt (or all above a threshold) | likelihood (Dong et al. 2023, 2304.06767) |
+| `raft` | the best response to each prompt (or all above a threshold) | -log pi (Dong et al. 2023, 2304.06767) |
 | `raft++` | the same | PPO's clipped surrogate with advantage 1 (Xiong et al. 2025, 2504.11343) |
 | `reinforce-rej` | prompts whose rewards differ | the surrogate with the reward itself as advantage (same paper) |
 | `rso` | two responses that statistical rejection sampling accepts | a preference loss (Liu et al. 2023, 2309.06657) |
 | `rrhf` | all responses to a prompt, ranked by reward | ranking hinge and likelihood of the best (2304.05302) |
+
+With rho = pi / pi_old the gradient of `raft++` is rho grad log pi, and 0 past the upper clip, where that of `raft` is
+grad log pi: the two are the same at the first step of a round, and part in its later ones. A KL term in the reward
+(beta, kl_in `reward`) is taken off the reward of the whole response, R - beta sum_t KL_t, which then ranks responses,
+passes the threshold and is the advantage of `reinforce-rej`; whether rewards of a prompt differ is asked of R alone.
 """
 
 from __future__ import annotations
@@ -54,13 +59,23 @@ class Rejection(PolicyGradient):
         self, made: Experience, rewards: Tensor, values: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Advantage 1 for what is kept (raft), or the reward where a group's rewards differ (reinforce-rej)."""
-        grouped = made.grouped(made.rewards)
         ones = torch.ones_like(rewards) * made.mask
+        whole = (rewards * made.mask).sum(1)  # R, less beta KL where that stands in the reward
         if self.options.estimator == "reinforce-rej":
+            grouped = made.grouped(made.rewards)
             differ = (grouped.amax(1) > grouped.amin(1))[:, None].expand_as(grouped).reshape(-1)
-            return made.rewards[:, None] * ones, differ, None
+            return whole[:, None] * ones, differ, None
+        grouped = made.grouped(whole)
         kept = best_of_group(grouped) if self.threshold is None else grouped > self.threshold
         return ones, kept.reshape(-1), None
+
+    def token_losses(
+        self, logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[float | Tensor, float]]]:
+        """-log pi of what is kept for raft, the clipped surrogate for the others; (B, T) and metrics."""
+        if self.options.estimator == "raft":
+            return -advantages * logprobs, {}
+        return super().token_losses(logprobs, old, advantages, mask)
 
 
 def accepted(rewards: Tensor, beta: float, drawn: np.random.Generator, count: int = 2) -> np.ndarray:

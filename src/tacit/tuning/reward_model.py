@@ -121,7 +121,8 @@ class RewardTuning:
         size = self.options.batch
         stop = (step + 1) * size if self.options.steps else min((step + 1) * size, self.total)
         rows = rows_between(len(self.data.examples), step * size, stop, self.options.seed).tolist()
-        self.model.train()
+        # The regulariser dpo_noref compares probabilities, in which dropout would be noise.
+        self.model.train(self.options.regulariser != "dpo_noref")
         yield Step(self._parts(self.data, rows))
 
     def evaluate(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ defaults of its own; an option that it does not take is an error, not silence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence
 from tacit.rewards.contract import Reward
 from tacit.tuning import sharding
+from tacit.tuning.conditions import flag
 from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.hindsight import HindsightTuning
-from tacit.tuning.job import DEFAULTS, METHODS, RULES, TAKES, Job
+from tacit.tuning.job import DEFAULTS, METHODS, TAKES, Job
 from tacit.tuning.loop import LoopOptions, Method, train
 from tacit.tuning.losses import PreferenceOptions
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -35,8 +36,8 @@ from tacit.tuning.preference import (
 )
 from tacit.tuning.rejection import RankTuning, Rejection, rso_pairing
 from tacit.tuning.reward_model import RewardTuning, RewardTuningOptions
-from tacit.tuning.sampling import Bonus, Sampler, SamplingOptions
-from tacit.tuning.sparse import CountBonus, Curriculum, NoveltyBonus, ReverseCurriculum
+from tacit.tuning.sampling import Bonus, Sampler, SamplingOptions, continued
+from tacit.tuning.sparse import CountBonus, Curriculum, NoveltyBonus, ReverseCurriculum, instructed
 from tacit.tuning.supervised import Demonstrations, SupervisedTuning, demonstrations_of, encode
 
 __all__ = ["DEFAULTS", "METHODS", "TAKES", "Job", "build", "peak_of", "tune"]
@@ -67,7 +68,7 @@ def tune(job: Job, *, resume: bool = False) -> dict[str, Any]:
     if job.processes.main:
         method.save(place)
     job.processes.wait()
-    return {"method": method.name, **result, "out": str(place)}
+    return {"method": method.name, **result, **job.left_out, "out": str(place)}
 
 
 def build(job: Job) -> Method:
@@ -93,8 +94,8 @@ def build(job: Job) -> Method:
         return _rejection(job, policy, sampler, evaluation)
     options = job.pick(GradientOptions, **_gradient(job))
     way = crediting(
-        job.get("credit", "none"), sampler.reward, share=job.get("credit_share", 0.8),
-        stride=job.get("credit_stride", 1),
+        job.get("credit"), sampler.reward, share=job.get("credit_share"), stride=job.get("credit_stride"),
+        discount=options.discount,
         temperature=sampler.options.temperature, batch=sampler.options.batch, processes=job.processes,
     )  # fmt: skip
     return PolicyGradient(
@@ -106,7 +107,7 @@ def build(job: Job) -> Method:
 def _policy(job: Job) -> Any:
     from tacit.policies.transformer import TransformerPolicy
 
-    lora, dtype, device = job.get("lora"), job.get("dtype", "auto"), job.get("device")
+    lora, dtype, device = job.get("lora"), job.get("dtype"), job.get("device")
     wanted = sharding.asked(job.processes)
     if wanted is None:
         return TransformerPolicy.load(job.policy, lora=lora, dtype=dtype, device=device)
@@ -120,13 +121,15 @@ def _policy(job: Job) -> Any:
 def _supervised(job: Job, policy: Any) -> Method:
     limit = _max_length(job, policy)
     rows = encode(policy, *demonstrations_of(job.read(job.data), job.data), limit)
+    job.fitting(rows, "left_out", job.data, limit)
     held_out = evaluation = None
     if job.eval_data is not None:
         held_out = encode(policy, *demonstrations_of(job.read(job.eval_data), job.eval_data), limit)
+        job.fitting(held_out, "eval_rows_left_out", job.eval_data, limit)
         evaluation = _evaluation(job, policy, _reward(job, needed=False), job.pick(SamplingOptions))
     return SupervisedTuning(
-        policy, rows, batch=job.batch, micro_batch=job.micro, epochs=job.get("num_train_epochs", 1.0),
-        steps=job.get("max_steps"), average=job.get("average", "token"), seed=job.get("seed", 0), held_out=held_out,
+        policy, rows, batch=job.batch, micro_batch=job.micro, epochs=job.get("num_train_epochs"),
+        steps=job.get("max_steps"), average=job.get("average"), seed=job.get("seed", 0), held_out=held_out,
         evaluation=evaluation, processes=job.processes,
     )  # fmt: skip
 
@@ -140,10 +143,12 @@ def _offline(job: Job, policy: Any) -> Method:
     else:
         pairs, ties = pairs_of(job.read(job.data), job.data)
         data = encode_pairs(policy, pairs, limit, ties)
+    job.fitting(data, "left_out", job.data, limit)
     held_out = evaluation = None
     if job.eval_data is not None:
         if options.loss_type != "kto":
             held_out = encode_pairs(policy, pairs_of(job.read(job.eval_data), job.eval_data)[0], limit)
+            job.fitting(held_out, "eval_rows_left_out", job.eval_data, limit)
         evaluation = _evaluation(job, policy, _reward(job, needed=False), job.pick(SamplingOptions))
     return PreferenceTuning(
         policy, data, options, evaluation=evaluation, held_out=held_out, processes=job.processes
@@ -153,7 +158,7 @@ def _offline(job: Job, policy: Any) -> Method:
 def _online(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation | None, name: str) -> Method:
     loss = job.pick(PreferenceOptions)
     options = PreferenceTuningOptions(
-        job.get("loss_type", "sigmoid"), loss, batch=job.batch, micro_batch=job.micro, steps=job.get("max_steps"),
+        job.get("loss_type"), loss, batch=job.batch, micro_batch=job.micro, steps=job.get("max_steps"),
         seed=job.get("seed", 0),
     )  # fmt: skip
     rounds = _rounds(job, sampler)
@@ -171,17 +176,13 @@ def _online(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation | No
 
 
 def _rejection(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation | None) -> Method:
-    rule = job.get("rule", "raft")
-    if rule not in RULES:
-        raise TacitError(f"no rule `{rule}`. Choose one of: {', '.join(RULES)}")
+    rule = job.get("rule")
     if rule == "rso":
         return _online(job, policy, sampler, evaluation, "rso")
     steps = _steps(job, sampler, None)
     shared: dict[str, Any] = {"evaluation": evaluation, "processes": job.processes}
     if rule == "rrhf":
-        return RankTuning(
-            policy, sampler, steps, sft_weight=job.get("sft_weight", 1.0), micro_batch=job.micro, **shared
-        )
+        return RankTuning(policy, sampler, steps, sft_weight=job.get("sft_weight"), micro_batch=job.micro, **shared)
     if rule == "hindsight":
         instructions = job.get("instructions", ())
         edges = [float(job.get("success"))] if job.get("success") is not None and len(instructions) == 2 else None
@@ -204,7 +205,7 @@ def _rejection(job: Job, policy: Any, sampler: Sampler, evaluation: Evaluation |
 
 def _dealing(job: Job) -> dict[str, Any]:
     found = {"batch": job.batch, "micro_batch": job.micro, "steps": job.get("max_steps")}
-    return found | {"epochs": job.get("num_train_epochs", 1.0)}
+    return found | {"epochs": job.get("num_train_epochs")}
 
 
 def _arithmetic(job: Job) -> str:
@@ -214,7 +215,7 @@ def _arithmetic(job: Job) -> str:
     from tacit.models.checkpoint import hidden_size, model_folder, read_settings
     from tacit.policies.transformer import auto_dtype
 
-    given = str(job.get("dtype", "auto"))
+    given = str(job.get("dtype"))
     device = torch.device(job.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     if given != "auto":
         return given
@@ -234,31 +235,35 @@ def _steps(job: Job, sampler: Sampler, options: GradientOptions | None) -> int:
 
 
 def _rounds(job: Job, sampler: Sampler) -> int:
-    epochs = float(job.get("num_train_epochs", 1.0))
+    epochs = float(job.get("num_train_epochs"))
     return max(1, round(epochs * len(sampler.prompts) / sampler.options.prompts_per_round))
 
 
 def _sampler(job: Job, policy: Any) -> Sampler:
     evidence = _evidence(job)
-    prompts = read_prompts(job.data, evidence)
+    prompts = _prompts(job, job.data, evidence)
     reward = _reward(job, evidence=evidence)
-    n = int(job.get("num_generations", 2 if job.method == "dpo" else 8))
+    n = int(job.get("num_generations"))
     rows = job.batch * int(job.get("num_mini_batches", 1))
-    many = job.get("prompts_per_round") or (rows if job.method == "dpo" or job.get("rule") == "rso" else rows // n)
-    if job.method != "dpo" and job.get("rule") != "rso" and (rows % n or not rows):
+    pairs = job.choices.loss is not None
+    many = job.get("prompts_per_round") or (rows if pairs else rows // n)
+    if not pairs and (rows % n or not rows):
         raise TacitError(
-            f"a round of {rows} responses cannot be cut into groups of {n}. Mend --num_generations or the batch"
+            f"a round of {rows} responses cannot be cut into groups of {n}. Give another --num-generations, or batch"
         )
     options = job.pick(SamplingOptions, prompts_per_round=many, num_generations=n, batch=2 * job.micro)
     seed = int(job.get("seed", 0))
     success = float(job.get("success", 0.5))
+    solutions = _solutions(job, prompts) if job.get("reverse_curriculum") else None
+    room = job.answerable(policy, _longest(job, prompts, solutions), "left_out", job.data)
+    prompts = [prompts[i] for i in room]
     stream = Curriculum(len(prompts), threshold=success, seed=seed) if job.get("curriculum") else None
     starts = None
-    if job.get("reverse_curriculum"):
-        starts = ReverseCurriculum(_solutions(job, prompts), threshold=success)
+    if solutions is not None:
+        starts = ReverseCurriculum([solutions[i] for i in room], threshold=success)
     return Sampler(
         policy, prompts, reward, options, seed, job.processes, stream=stream, bonus=_bonus(job), starts=starts,
-        gold=_gold(job),
+        gold=gold_of(job),
     )  # fmt: skip
 
 
@@ -270,10 +275,35 @@ def _evidence(job: Job) -> Evidence | None:
         return evidence
     except EvidenceError as error:
         try:
-            read_prompts(job.data)
+            _prompts(job, job.data)
         except TacitError:
             raise error from None
         return None
+
+
+def _prompts(job: Job, source: str, evidence: Evidence | None = None) -> list[Prompt]:
+    """The distinct prompts of evidence, or of a file without any, whose columns may have other names.
+
+    Raises `TacitError` for a way of reading that says nothing of bare prompts.
+    """
+    if evidence is not None:
+        return read_prompts(source, evidence)
+    for name, value in job.reading.items():
+        if value and name != "columns":
+            raise TacitError(
+                f"{source} holds prompts and nothing else, of which {flag(name)} says nothing. Leave it out"
+            )
+    return read_prompts(source, columns=job.reading.get("columns"))
+
+
+def _longest(job: Job, prompts: list[Prompt], solutions: Sequence[str | None] | None = None) -> list[Prompt]:
+    """What the policy reads at most for each prompt: an instruction in front, or a solution behind it."""
+    if solutions is not None:
+        return [continued(prompt, said or "") for prompt, said in zip(prompts, solutions, strict=True)]
+    if job.choices.rule == "hindsight" and job.get("instructions"):
+        longest = max(job.get("instructions"), key=len)
+        return [instructed(prompt, longest) for prompt in prompts]
+    return prompts
 
 
 def _reward(job: Job, *, evidence: Evidence | None = None, needed: bool = True) -> Any:
@@ -295,7 +325,8 @@ def _checking(problems: Evidence) -> Reward:
     return fit(problems)
 
 
-def _gold(job: Job) -> Reward | None:
+def gold_of(job: Job) -> Reward | None:
+    """The reward that is measured and not tuned for."""
     if job.get("gold") is None:
         return None
     from tacit import rewards
@@ -308,13 +339,14 @@ def _evaluation(job: Job, policy: Any, reward: Reward | None, sampling: Sampling
         return None
     try:
         evidence = job.read(job.eval_data)
-        prompts = read_prompts(job.eval_data, evidence)
+        prompts = _prompts(job, job.eval_data, evidence)
         if job.reward is None and reward is not None and evidence.kind == "problem":
             reward = _checking(evidence)  # held-out problems bring answers of their own
     except EvidenceError:
-        prompts = read_prompts(job.eval_data)
-    kept = prompts[: int(job.get("eval_prompts", 128))]
-    return Evaluation(policy, kept, sampling, reward, _gold(job), processes=job.processes)
+        prompts = _prompts(job, job.eval_data)
+    kept = prompts[: int(job.get("eval_prompts"))]
+    kept = [kept[i] for i in job.answerable(policy, _longest(job, kept), "eval_left_out", job.eval_data)]
+    return Evaluation(policy, kept, sampling, reward, gold_of(job), processes=job.processes)
 
 
 def _bonus(job: Job) -> Bonus | None:
@@ -323,8 +355,8 @@ def _bonus(job: Job) -> Bonus | None:
         return None
     from tacit.features.encoders import load_encoder
 
-    encoder = load_encoder(job.get("bonus_encoder", "hashed"))
-    weight = float(job.get("bonus_weight", 0.1))
+    encoder = load_encoder(job.get("bonus_encoder"))
+    weight = float(job.get("bonus_weight"))
     return CountBonus(encoder, weight) if kind == "count" else NoveltyBonus(encoder, weight)
 
 
@@ -332,7 +364,9 @@ def _mixed(job: Job, policy: Any) -> Demonstrations | None:
     source = job.get("demonstrations")
     if source is None or job.get("reverse_curriculum"):
         return None
-    rows = encode(policy, *demonstrations_of(job.read(source), source), _max_length(job, policy))
+    limit = _max_length(job, policy)
+    rows = encode(policy, *demonstrations_of(job.read(source), source), limit)
+    job.fitting(rows, "demonstrations_left_out", source, limit)
     size = max(1, job.batch // 4)
     return Demonstrations(policy, rows, size, job.micro, seed=job.get("seed", 0), processes=job.processes)
 
@@ -340,7 +374,7 @@ def _mixed(job: Job, policy: Any) -> Demonstrations | None:
 def _solutions(job: Job, prompts: list[Prompt]) -> list[str | None]:
     source = job.get("demonstrations")
     if source is None:
-        raise TacitError("--reverse_curriculum begins from solutions. Give them with --demonstrations FILE")
+        raise TacitError("--reverse-curriculum begins from solutions. Give them with --demonstrations FILE")
     asked, said, _ = demonstrations_of(job.read(source), source)
     known = {prompt_text(p): completion_text(c) for p, c in zip(asked, said, strict=True)}
     return [known.get(prompt_text(prompt)) for prompt in prompts]
@@ -374,5 +408,5 @@ def peak_of(path: str | Path) -> float:
     except (OSError, ValueError) as error:
         raise TacitError(f"{path} is no metrics.json of an audit ({error}). Give one with --candidates") from error
     if peak is None:
-        raise TacitError(f"{path} predicts no peak. Audit with --candidates, or give --max_kl")
+        raise TacitError(f"{path} predicts no peak. Audit with --candidates, or give --max-kl")
     return peak

@@ -8,7 +8,7 @@ run of the prompts of a round; groups of one prompt stay together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,6 +77,8 @@ class Experience:
     rewards: Tensor
     """(B,) float32: scores after penalties, bonus and brevity."""
     n: int
+    greedy: bool = False
+    """Greedy responses, asked for as a baseline: no samples of the policy, from which nothing is learnt."""
 
     @property
     def mask(self) -> Tensor:
@@ -99,6 +101,7 @@ class Experience:
             self.scores[keep],
             self.rewards[keep],
             self.n,
+            self.greedy,
         )
 
     def samples(self, count: int = 16) -> list[dict[str, Any]]:
@@ -224,7 +227,7 @@ class Sampler:
         if self.starts is not None and getattr(self.policy.tokenizer, "chat_template", None):
             raise TacitError(
                 "partial solutions would stand in the user's turn of this policy's chat template. Take a policy without"
-                " one, or leave --reverse_curriculum out"
+                " one, or leave --reverse-curriculum out"
             )
         if self.options.prompts_per_round % self.processes.world:
             raise TacitError(
@@ -303,7 +306,7 @@ class Sampler:
         texts = [b + text for b, text in zip(begun, rollout.texts, strict=True)]
         bonus, self.bonus = self.bonus, None
         try:
-            return self.scored(made.indices, rollout, texts, 1)
+            return replace(self.scored(made.indices, rollout, texts, 1), greedy=True)
         finally:
             self.bonus = bonus
 
@@ -311,7 +314,7 @@ class Sampler:
         """Partial solutions, and what the policy reads, for these prompts."""
         begun = [self.starts.prefix(i) if self.starts else "" for i in indices]
         prompts = [self.prompts[i] if self.ask is None else self.ask(self.prompts[i]) for i in indices]
-        return begun, [_continued(p, b) for p, b in zip(prompts, begun, strict=True)]
+        return begun, [continued(p, b) for p, b in zip(prompts, begun, strict=True)]
 
     def _metrics(self, made: Experience) -> dict[str, float]:
         everywhere = self.processes.concatenated
@@ -437,7 +440,8 @@ def _unequal(made: Experience) -> Tensor:
     return groups.amax(1) > groups.amin(1)
 
 
-def _continued(prompt: Prompt, begun: str) -> Prompt:
+def continued(prompt: Prompt, begun: str) -> Prompt:
+    """A prompt with the beginning of its answer behind it; raises `TacitError` for a list of messages."""
     if not begun:
         return prompt
     if not isinstance(prompt, str):

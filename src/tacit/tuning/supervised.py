@@ -35,6 +35,8 @@ class Encoded:
     completions: list[list[int]]
     """With their end tokens."""
     weights: list[float]
+    left_out: int = 0
+    """Rows that were too long."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -77,12 +79,16 @@ def encode(
     weights: Sequence[float] | None = None,
     max_length: int | None = None,
 ) -> Encoded:
-    """Token ids; rows of more than `max_length` tokens are left out. Raises `TacitError` where none is left."""
-    asked, said = policy.encode(prompts), policy.encode_completions(completions)
+    """Token ids; rows of more than `max_length` tokens are left out and counted.
+
+    Raises `TacitError` where none is left.
+    """
+    asked, said = policy.encode(prompts, any_length=True), policy.encode_completions(completions)
     keep = fitting(asked, said, max_length).nonzero()[0]
     some_left(len(keep), len(asked), max_length)
     given = [1.0] * len(asked) if weights is None else list(weights)
-    return Encoded([asked[i] for i in keep], [said[i] for i in keep], [given[i] for i in keep])
+    left_out = len(asked) - len(keep)
+    return Encoded([asked[i] for i in keep], [said[i] for i in keep], [given[i] for i in keep], left_out)
 
 
 @dataclass

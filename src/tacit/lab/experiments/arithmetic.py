@@ -71,7 +71,7 @@ VARIANTS: dict[str, Variant] = {
     "Dr. GRPO": Variant({"scale_rewards": "none", "average": "constant"}),
     "rloo": Variant({"beta": 0.0}, "rloo"),
     "raft": Variant({"rule": "raft", "threshold": 0.5}, "rejection"),
-    "dynamic sampling": Variant({"dynamic_sampling": 3, "epsilon_high": 0.28}),
+    "dynamic sampling": Variant({"dynamic_sampling": 3}),
     "credit uniform": Variant({"credit": "uniform"}),
     "credit attention": Variant(attention=True),
     "credit return": Variant({"credit": "return"}),
@@ -226,10 +226,11 @@ def _tuned(
     from tacit.tuning.loop import LoopOptions, train
     from tacit.tuning.run import build
 
+    sampling = {"num_generations": WIDTH, "max_completion_length": TOKENS, "num_samples": 0}
     options: dict[str, Any] = {
         **{"learning_rate": LEARNING_RATE, "lr_scheduler_type": "constant", "max_steps": sizes.rounds, "seed": seed},
-        **{"per_device_train_batch_size": ROWS, "logging_steps": 1000, "num_samples": 0},
-        **({} if variant.method == "sft" else {"num_generations": WIDTH, "max_completion_length": TOKENS}),
+        **{"per_device_train_batch_size": ROWS, "logging_steps": 1000},
+        **({} if variant.method == "sft" else sampling),
         **variant.options,
     }
     if "demonstrations" in options:
