@@ -14,6 +14,7 @@ from typing import Any
 from tacit.conversation import Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence
+from tacit.evidence.prompts import prompt_columns
 from tacit.rewards.contract import Reward
 from tacit.tuning import sharding
 from tacit.tuning.conditions import flag
@@ -293,7 +294,12 @@ def _prompts(job: Job, source: str, evidence: Evidence | None = None) -> list[Pr
             raise TacitError(
                 f"{source} holds prompts and nothing else, of which {flag(name)} says nothing. Leave it out"
             )
-    return read_prompts(source, columns=job.reading.get("columns"))
+    columns = job.reading.get("columns") or {}
+    if others := [ours for ours in columns if not prompt_columns([ours])]:
+        raise TacitError(
+            f"--columns {others[0]}={columns[others[0]]}: {source} holds prompts and nothing else. Name `prompt`"
+        )
+    return read_prompts(source, columns=columns)
 
 
 def _longest(job: Job, prompts: list[Prompt], solutions: Sequence[str | None] | None = None) -> list[Prompt]:
