@@ -127,6 +127,7 @@ class Catalogue:
     classes: Sequence[Any] = ()
     """Dataclasses of options beside those of `tacit.tuning`."""
 
+
 RUN_FILES = (
     *("config.yaml", "metrics.jsonl", "result.json", "completions/step-[0-9]*.jsonl", "checkpoints/step-[0-9]*/"),
     *("policy/", "reward/", "trackers/**"),
