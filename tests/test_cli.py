@@ -361,3 +361,22 @@ def test_a_closed_pipe_is_no_traceback(world: Path) -> None:
     command = f"{sys.executable} -m tacit check {world / 'votes.jsonl'} --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_score_writes_every_row_whatever_judges_it(tacit: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    votes = [{"prompt": f"p{i}", "chosen": f"thanks {i}", "rejected": f"go away {i}"} for i in range(20)]
+    Path("votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    assert tacit("fit", "votes.jsonl", "--encoder", "hashed", "--out", "reward", "--resamples", "10").code == 0
+    for column, values in {
+        "thumbs": ["up", None, "sideways"],
+        "score": [3, None, "x"],
+        "label": [True, None, 7],
+    }.items():
+        rows = [{"question": f"q{i}", "answer": "thanks", column: value} for i, value in enumerate(values)]
+        Path("log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = tacit("score", "reward", "log.jsonl", "--out", f"{column}.jsonl")
+        assert done.code == 0, done.err
+        written = [json.loads(line) for line in Path(f"{column}.jsonl").read_text().splitlines()]
+        assert [row[column] for row in written] == values, "no row is left out, and what judged it stands beside it"
+        assert all(isinstance(row["predicted_score" if column == "score" else "score"], float) for row in written)

@@ -43,10 +43,12 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
         row_writer(files.new(options.out)) as write,
     ):
         own, choices = options.load_own(reward, options.encoded())
-        evidence = options.read(data)
+        evidence = options.read(data, judged=options.kind in ("outcome", "rating"))
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
+    for note in evidence.notes:
+        print(f"tacit: {note}", file=sys.stderr)
     result = {"rows": rows, "out": str(options.out), "seconds": time.perf_counter() - start}
     options.show(result | usage(own), [result])
 

@@ -44,8 +44,8 @@ class Evidence:
     `kind` is the kind of every record, `source` where they come from, `layout` the shape that was recognised and
     `dropped` how many records a split left out because they belong to both sides. Iterating raises `EvidenceError` at
     the first row that is not such a record; `tacit.evidence.check` lists all of them. With `skip_broken` they are left
-    out instead. After a full pass `broken` counts the rows left out, and `unread` the records with images or other
-    parts that are no text. `columns` says what became of the columns.
+    out instead. After a full pass `broken` counts these rows, `skipped` those that nobody judged, and `unread` the
+    records with images or other parts that are no text. `columns` says what became of the columns.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Evidence:
         self.kind: Kind = kind
         self.source, self.layout, self.dropped = source, layout, dropped
         self.columns, self.skip_broken = columns, skip_broken
-        self.broken = self.unread = 0
+        self.broken = self.unread = self.skipped = 0
         self._chunks, self._positions = chunks, positions
         self._count = count if positions is None else len(positions)
 
@@ -187,7 +187,7 @@ class Evidence:
 
     def sound(self) -> Iterator[Chunk]:
         """Chunks of records; raises at the first chunk with a fault. A full pass also counts the records."""
-        count = broken = unread = 0
+        count = broken = unread = skipped = 0
         criterion: tuple[int, Any] | None = None
         for chunk in self.scan():
             if chunk.faults and not self.skip_broken:
@@ -197,8 +197,9 @@ class Evidence:
             count += len(chunk.records)
             broken += len(chunk.faults)
             unread += chunk.unread
+            skipped += chunk.skipped
             yield chunk
-        self._count, self.broken, self.unread = count, broken, unread
+        self._count, self.broken, self.unread, self.skipped = count, broken, unread, skipped
 
     def _one_criterion(self, chunk: Chunk, first: tuple[int, Any] | None) -> tuple[int, Any] | None:
         """The row and the name of the criterion that all outcomes are judged by, where an export names one."""
@@ -222,6 +223,8 @@ class Evidence:
         notes = []
         if self.broken:
             notes.append(f"{self.source}: {self.broken} broken rows are left out")
+        if self.skipped:
+            notes.append(f"{self.source}: {self.skipped} rows that nobody judged are left out")
         if self.unread:
             notes.append(f"{self.source}: {self.unread} records hold images or other parts that are no text; not read")
         return notes
@@ -238,11 +241,12 @@ def from_raw(
     verdict: Mapping[str, float | None] | None = None,
     ignore: Sequence[str] = (),
     skip_broken: bool = False,
+    judged: bool = True,
 ) -> Evidence:
     """Evidence over batches of raw rows: recognise the layout, then map and validate lazily.
 
     `columns` names columns of the source for ours, as {"chosen": "better"}; `transform` is applied to each mapped
-    record; `labels`, `verdict`, `ignore` and `skip_broken` are as in `tacit.evidence.read`.
+    record; `labels`, `verdict`, `ignore`, `skip_broken` and `judged` are as in `tacit.evidence.read`.
     """
     renames = {theirs: ours for ours, theirs in (columns or {}).items()}
     peek = _first_rows(batches(), source, renames, ignore)
@@ -259,6 +263,7 @@ def from_raw(
         tuple(ignore),
         tuple(renames.values()),
         transform is not None,
+        judged,
     )
     layout = _recognised(peek, request)
     _require_effect(layout, renames, request)

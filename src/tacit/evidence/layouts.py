@@ -87,6 +87,8 @@ class Request:
     """Our names that --columns gives."""
     has_items: bool = False
     """Whether texts are looked up by their ids (--items)."""
+    judged: bool = True
+    """Whether judgements of single answers are read; otherwise these are answers to score, whatever judges them."""
 
 
 def recognise(row: Row, peek: Sequence[Row], request: Request) -> Layout | None:
@@ -295,9 +297,9 @@ class _General:
         answer_column = None if completion or conversation else self.column("answer")
         if not (completion or conversation or answer_column) or not (self.prompt or conversation):
             return None
-        judged = self.judged((*columns, answer_column))
+        judged = self.judged((*columns, answer_column)) if self.request.judged else None
         if answer_column is not None:
-            if judged is None:
+            if judged is None and self.request.judged:
                 return None
             completion = answer_column
         strip = completion is not None and self.repeats(completion)
@@ -316,7 +318,8 @@ class _General:
         if judged is None:
             if not self.asked("demonstration"):
                 return None
-            self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
+            if self.request.judged:
+                self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
             name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
             fast = is_plain_answer if plain else None
             return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast)

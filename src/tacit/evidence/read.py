@@ -28,6 +28,7 @@ def read(
     items: str | Path | Mapping[str, str] | None = None,
     item_columns: Mapping[str, str] | None = None,
     skip_broken: bool = False,
+    judged: bool = True,
 ) -> Evidence:
     """Read what people preferred; the layout is recognised by its columns, the file type by its name.
 
@@ -55,6 +56,8 @@ def read(
         These two columns under other names, as `{"id": "joke_id", "text": "joke"}`.
     skip_broken
         Leave out rows that cannot be read instead of raising; `Evidence.broken` counts them after a full pass.
+    judged
+        Without it single answers are read to be scored, whatever judges them; their judgement stays beside the record.
 
     Returns
     -------
@@ -80,6 +83,7 @@ def read(
         verdict=parse_codes("--verdict", _pairs(verdict), VERDICT_MEANINGS, numbers=False),
         ignore=ignore,
         skip_broken=skip_broken,
+        judged=judged,
     )
 
 

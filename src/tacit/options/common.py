@@ -137,11 +137,11 @@ class Reading(Options):
     skip_broken: Annotated[bool, Parameter(group="Reading"), Flag] = False
     """Leave out rows that cannot be read, and say how many, in place of stopping at the first."""
 
-    def read(self, source: str | Path, *, kind: Kind | None = None) -> Evidence:
-        """The evidence in `source`; of `kind` where the verb asks for one."""
+    def read(self, source: str | Path, *, judged: bool = True) -> Evidence:
+        """The evidence in `source`; without `judged`, single answers to score, whatever judges them."""
         from tacit.evidence import read
 
-        return read(source, **self.reading() | ({} if kind is None else {"kind": kind}))
+        return read(source, **self.reading(), judged=judged)
 
     def reading(self) -> dict[str, Any]:
         """These options as `tacit.evidence.read` takes them."""

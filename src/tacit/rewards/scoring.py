@@ -67,6 +67,8 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
             source=evidence.source,
         )
     scores_of = _KINDS[evidence.kind]
+    if evidence.kind == "demonstration" and "score" in evidence.columns.unused:
+        scores_of = _KINDS["rating"]  # the rows have a score of their own
     cut = _cut_of(reward, evidence) if evidence.kind == "steps" else "newline"
     done = 0
     for records in track(evidence.batches(size), "scoring", size=len):
