@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from numerics import assert_float32_close
 from tacit.cli import main
 from tacit.options import fit as options
 
@@ -146,7 +147,8 @@ def test_score_writes_beside_every_row(tacit: Any, world: Path, name: str) -> No
     rows = [row for _, row in read_rows(name)]
     for row, given in zip(rows, votes(120, seed=1), strict=True):
         assert row.items() >= given.items()
-        assert float(row["score"]) == pytest.approx(float(row["score_chosen"]) - float(row["score_rejected"]), abs=1e-5)
+        sides = [float(row[f"score_{side}"]) for side in ("chosen", "rejected")]
+        assert_float32_close(float(row["score"]), sides[0] - sides[1], scale=max(map(abs, sides)))
         assert float(row["score_std"]) > 0
     assert sum(float(row["score"]) > 0 for row in rows) > 90
     assert yaml.safe_load(Path("s.config.yaml").read_text())["out"] == name
@@ -160,7 +162,7 @@ def test_scores_do_not_depend_on_the_file_they_come_from(tacit: Any, world: Path
     with Path("plain.csv").open(newline="") as file:
         plain = [float(row["score"]) for row in csv.DictReader(file)]
     pairs = [json.loads(line)["score_chosen"] for line in Path("pairs.jsonl").read_text().splitlines()]
-    assert plain[::-1] == pytest.approx(pairs, abs=1e-5)
+    assert_float32_close(plain[::-1], pairs)
 
 
 def test_audit_json_has_the_promised_metrics(tacit: Any, world: Path) -> None:
@@ -247,8 +249,8 @@ def test_attributes_are_fitted_weighed_and_mixed(tacit: Any, world: Path) -> Non
     assert done.json["fit"]["attributes"]["long"]["weight"] == -0.01
     assert tacit("score", "r", "rated.jsonl", "--out", "s.jsonl").code == 0
     first = json.loads(Path("s.jsonl").read_text().splitlines()[0])
-    expected = first["predicted_score_kind"] - 0.01 * first["predicted_score_long"]
-    assert first["predicted_score"] == pytest.approx(expected, abs=1e-4)
+    kind, long = first["predicted_score_kind"], 0.01 * first["predicted_score_long"]
+    assert_float32_close(first["predicted_score"], kind - long, scale=max(abs(kind), abs(long)))
     assert set(tacit("audit", "r", "rated.jsonl", "--json", "--resamples", 20).json["attributes"]) == {"kind", "long"}
     gated = tacit("fit", "rated.jsonl", "--out", "g", *tokens, "--gate", world / "votes.jsonl")
     assert gated.code == 0, gated.err

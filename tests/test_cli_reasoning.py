@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from numerics import assert_float32_close
+
 
 def lines(name: str, rows: list[dict[str, Any]]) -> Path:
     path = Path(name)
@@ -156,7 +158,7 @@ def test_a_recipe_in_every_consumer(tacit: Any) -> None:
         assert tacit("audit", reward, answers, "--json", "--resamples", 20).json["accuracy"] == 1.0
         assert tacit("score", reward, answers, "--out", "s.jsonl").code == 0
         scores.append([json.loads(line)["score"] for line in Path("s.jsonl").read_text().splitlines()])
-    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert_float32_close(scores[0], scores[1])
     candidates = lines("candidates.jsonl", [{k: row[k] for k in ("prompt", "completions")} for row in ANSWERS])
     assert tacit("select", "mix.yaml", candidates, "--out", "best.jsonl").code == 0
     assert all(json.loads(line)["index"] in (0, 2) for line in Path("best.jsonl").read_text().splitlines())

@@ -12,6 +12,7 @@ import torch
 from test_extrapolation import rank_correlation
 from worlds import PREFERRED, demonstrations, loaded, truth
 
+from numerics import assert_float32_close
 from tacit import rewards
 from tacit.demonstrations.adversarial import Adversarial, AdversarialOptions, Adversary
 from tacit.demonstrations.discriminator import Discriminator, DiscriminatorOptions
@@ -78,7 +79,7 @@ def test_answers_of_earlier_rounds_are_seen_again() -> None:
     fitted.learn(first + 1)
     kept = fitted.kept * fitted.standardise.scale + fitted.standardise.mean
     assert len(kept) == 40
-    assert torch.allclose(kept, torch.from_numpy(np.concatenate([first + 1, first])[:40]).float(), atol=1e-4)
+    assert_float32_close(kept, np.concatenate([first + 1, first])[:40])
 
 
 def test_cutting_ends_at_a_word() -> None:
@@ -208,14 +209,14 @@ def test_per_token_credit_is_what_each_word_adds(base_folder: Path, tmp_path: Pa
     made, _ = method.sampler.collect()
     assert method.crediting is not None
     found = method.crediting(made, method.policy)
-    assert torch.allclose(found.sum(1), made.rewards, atol=1e-4)
+    assert_float32_close(found.sum(1), made.rewards)
     assert (found[~made.mask] == 0).all()
     gains: dict[bool, list[float]] = {True: [], False: []}
     for row, ends in enumerate(token_spans(method.policy, made)):
         prompt, text = made.prompts[row // made.n], made.texts[row]
         values = reward.score([prompt] * (len(ends) - 1), [text[:end] for end in ends[:-1]]).tolist()
         steps = np.diff([0.0, *values, float(made.rewards[row])])
-        assert np.allclose(found[row, : len(ends)].numpy(), steps, atol=1e-4)
+        assert_float32_close(found[row, : len(ends)], steps, scale=float(made.rewards.abs().max()))
         for begin, end, gain in zip(ends[:-2], ends[1:-1], steps[1:-1].tolist(), strict=True):
             gains[text[begin:end].strip() in PREFERRED].append(gain)
     # The demonstrator has more of some words: one of them adds more than another word does.

@@ -74,8 +74,10 @@ def test_derivatives(name, alpha):
     u = np.array([0.2, 0.7, 1.3, 4.0])
     step = 1e-5
     assert d.f(np.ones(1)) == pytest.approx(0)
-    assert (d.f(u + step) - d.f(u - step)) / (2 * step) == pytest.approx(d.derivative(u), abs=1e-7)
-    assert (d.derivative(u + step) - d.derivative(u - step)) / (2 * step) == pytest.approx(d.second(u), abs=1e-6)
+    assert (d.f(u + step) - d.f(u - step)) / (2 * step) == pytest.approx(d.derivative(u), rel=1e-7, abs=1e-7)
+    assert (d.derivative(u + step) - d.derivative(u - step)) / (2 * step) == pytest.approx(
+        d.second(u), rel=1e-6, abs=1e-6
+    )
     assert (d.second(u) >= 0).all()
 
 

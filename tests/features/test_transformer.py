@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from numerics import assert_float32_close
 from tacit.errors import FeatureError, MissingExtra, extra_installed
 from tacit.features import encoder_from_config, load_encoder
 from tacit.features import transformer as transformer_module
@@ -47,7 +48,7 @@ def test_a_row_does_not_depend_on_batch_order_or_neighbours(kind: str, pool: str
     monkeypatch.setitem(checkpoint_module._TOKENS_PER_BATCH, "cpu", 40)
     small_batches = model.encode(TEXTS)
     for other in (alone, backwards, small_batches):
-        np.testing.assert_allclose(other, together, atol=1e-5)
+        assert_float32_close(other, together)
     assert np.abs(together[0] - together[1]).max() > 0.1
 
 
@@ -65,10 +66,10 @@ def test_pooling_equals_the_plain_forward_pass_of_one_text(kind: str, request) -
     with torch.no_grad():
         states = model(input_ids=ids).last_hidden_state[0].numpy()
     pairs = [("Who are you?", "I am a tiny model."), *TEXTS]
-    np.testing.assert_allclose(encoder(folder, "?pool=last").encode(pairs)[0], states[-1], atol=1e-5)
-    np.testing.assert_allclose(encoder(folder, "?pool=mean").encode(pairs)[0], states.mean(0), atol=1e-5)
+    assert_float32_close(encoder(folder, "?pool=last").encode(pairs)[0], states[-1])
+    assert_float32_close(encoder(folder, "?pool=mean").encode(pairs)[0], states.mean(0))
     unit = states.mean(0) / np.linalg.norm(states.mean(0))
-    np.testing.assert_allclose(encoder(folder, "?pool=mean&normalize=true").encode(pairs)[0], unit, atol=1e-5)
+    assert_float32_close(encoder(folder, "?pool=mean&normalize=true").encode(pairs)[0], unit)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
@@ -87,13 +88,14 @@ def test_several_layers_stand_one_after_another(kind: str, request) -> None:
     pairs = [("Who are you?", "I am a tiny model."), *TEXTS]
     every = encoder(folder, "?pool=mean&layers=all")
     assert every.dim == 32 * len(states)
-    np.testing.assert_allclose(every.encode(pairs)[0], np.concatenate(means), rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(np.split(every.encode(pairs)[0], len(states)), means, strict=True):
+        assert_float32_close(ours, theirs)
     last = len(states) - 1
     unit = encoder(folder, f"?pool=mean&normalize=true&layers={last},0")
     expected = [means[k] / np.linalg.norm(means[k]) for k in (last, 0)]
-    np.testing.assert_allclose(unit.encode(pairs)[0], np.concatenate(expected), atol=1e-5)
+    assert_float32_close(unit.encode(pairs)[0], np.concatenate(expected))
     token = encoder(folder, "?pool=last&layers=1").encode(pairs)[0]
-    np.testing.assert_allclose(token, states[1][-1], rtol=1e-5, atol=1e-5)
+    assert_float32_close(token, states[1][-1], rtol=1e-5)
     again = encoder_from_config(unit.config())
     assert (again.name, again.dim, again.fingerprint) == (unit.name, 64, unit.fingerprint)
     assert encoder(folder, "?layers=last").fingerprint == encoder(folder).fingerprint
@@ -136,7 +138,7 @@ def test_a_long_prompt_loses_its_beginning_and_the_completion_stays_whole(kind: 
     # What is far to the left does not matter any more, what is near the end does.
     far, near = ("seven " + "the lazy dog " * 50, completion), ("the lazy dog " * 50 + "seven", completion)
     base, with_far, with_near = model.encode([("the lazy dog " * 50, completion), far, near])
-    np.testing.assert_allclose(with_far, base, atol=1e-5)
+    assert_float32_close(with_far, base)
     assert np.abs(with_near - base).max() > 1e-2
 
 
@@ -246,7 +248,7 @@ def test_minilm_gives_the_vectors_of_the_humour_items() -> None:
     ours = load_encoder("minilm?layers=last").encode([("", row[2]) for row in rows])
     cosine = (ours * truth).sum(1) / np.linalg.norm(truth, axis=1)
     assert cosine.min() > 0.9999
-    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert_float32_close(np.linalg.norm(ours, axis=1), np.ones(len(ours)))
 
 
 @needs_minilm
@@ -263,8 +265,8 @@ def test_minilm_puts_like_texts_together_and_rows_stand_alone() -> None:
         ("long " * 400, "The answer stays whole."),
     ]
     vectors = model.encode(texts)
-    np.testing.assert_allclose(vectors[:, 384:], last.encode(texts), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(vectors[:, :384], axis=1), 1, atol=1e-5)
+    assert_float32_close(vectors[:, 384:], last.encode(texts))
+    assert_float32_close(np.linalg.norm(vectors[:, :384], axis=1), np.ones(len(texts)))
     assert vectors[0, 384:] @ vectors[1, 384:] > vectors[0, 384:] @ vectors[2, 384:] + 0.3
     alone = np.concatenate([model.encode([text]) for text in texts])
-    np.testing.assert_allclose(alone, vectors, atol=1e-5)
+    assert_float32_close(alone, vectors)

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from numerics import BFLOAT16, ROUNDING, assert_float32_close
 from tacit.policies.contract import Sampling
 from tacit.policies.transformer import TransformerPolicy
 
@@ -41,13 +42,13 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.02)])
-def test_sampled_logprobs_are_those_of_the_training_pass(folder: Path, dtype: str, tolerance: float) -> None:
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", ROUNDING), ("bfloat16", BFLOAT16)])
+def test_sampled_logprobs_are_those_of_the_training_pass(folder: Path, dtype: str, rounding: float) -> None:
     policy = TransformerPolicy.load(folder, dtype=dtype, device="cuda")
     rollout = policy.rollout(PROMPTS, 8, Sampling(max_new_tokens=64, seed=3))
     assert rollout.tokens.device.type == "cuda"
     found = policy.logprobs(rollout).logprobs
-    assert float((found.detach() - rollout.logprobs).abs().max()) < tolerance
+    assert_float32_close(found, rollout.logprobs, rtol=rounding)
     found.sum().backward()
     assert all(
         bool(torch.isfinite(weight.grad).all()) for weight in policy.model.parameters() if weight.grad is not None
@@ -58,6 +59,6 @@ def test_the_processor_says_the_same(folder: Path) -> None:
     there = TransformerPolicy.load(folder, dtype="float32", device="cuda")
     here = TransformerPolicy.load(folder, dtype="float32", device="cpu")
     rollout = there.rollout(PROMPTS, 4, Sampling(max_new_tokens=32, seed=1))
-    torch.testing.assert_close(here.logprobs(rollout).logprobs, rollout.logprobs.cpu(), atol=1e-3, rtol=0)
+    assert_float32_close(here.logprobs(rollout).logprobs, rollout.logprobs, rtol=8 * ROUNDING)
     greedy = Sampling(max_new_tokens=16, temperature=0)
     assert there.generate(PROMPTS, 1, greedy) == here.generate(PROMPTS, 1, greedy)

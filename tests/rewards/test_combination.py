@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tacit
+from numerics import assert_float32_close
 from tacit.errors import ArtefactError, TacitError
 from tacit.evidence import Comparison, Evidence, Outcome
 from tacit.rewards.check import EXAMPLES, check_reward
@@ -195,7 +196,7 @@ def test_a_recipe_becomes_one_folder_with_equal_scores(folder: Path, tmp_path: P
     (tmp_path / "one").rename(tmp_path / "moved")  # it needs nothing of where it was made
     again = tacit.load(tmp_path / "moved")
     prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
-    np.testing.assert_allclose(again.score(prompts, completions), reward.score(prompts, completions), atol=1e-6)  # type: ignore[attr-defined]
+    assert_float32_close(again.score(prompts, completions), reward.score(prompts, completions))  # type: ignore[attr-defined]
     assert again.score(["q"], ["no full stop"])[0] == -10
     assert [str(f) for f in check_reward(again, new_process=True) if not f.ok] == []
 

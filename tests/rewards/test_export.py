@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tacit
+from numerics import assert_float32_close
 from tacit.conversation import render
 from tacit.errors import ArtefactError, TacitError
 from tacit.evidence.records import Comparison, Outcome
@@ -107,19 +108,15 @@ def require_equal(exported: list[Exported], modules: Path) -> None:
         assert (theirs["class"], theirs["labels"]) == (one.kind, 1)
         assert theirs["pad"] is not None
         assert theirs["pad"] != theirs["eos"]
-        np.testing.assert_allclose(np.array(theirs["texts"]) + one.offset, truth, atol=1e-5)
-        np.testing.assert_allclose(np.array(theirs["chats"]) + one.offset, truth, atol=1e-5)
+        size = max(float(np.abs(truth).max()), abs(one.offset))
+        assert_float32_close(np.array(theirs["texts"]) + one.offset, truth, scale=size)
+        assert_float32_close(np.array(theirs["chats"]) + one.offset, truth, scale=size)
         if one.kind.startswith("Pooled"):
             register()
             known = AutoModelForSequenceClassification.from_pretrained(one.folder)
             assert isinstance(known, PooledForSequenceClassification)  # not the copy in the folder
         prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
-        np.testing.assert_allclose(
-            tacit.load(one.folder).score(prompts, completions),
-            one.reward.score(prompts, completions),
-            rtol=1e-5,
-            atol=1e-5,
-        )
+        assert_float32_close(tacit.load(one.folder).score(prompts, completions), one.reward.score(prompts, completions))
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +153,7 @@ def test_stock_classes_hold_linear_heads_on_the_last_token(
     # An RMS norm cannot: a relative reward leaves its constant out and names it.
     relative = tacit.fit(comparisons(), encoder=f"hf:{llama_folder}?pool=last", members=2, l2=1.0)
     second = to_hf(relative, tmp_path / "llama")
-    assert second["offset"] == pytest.approx(float(relative.parameters["bias"].mean()), abs=1e-7)
+    assert second["offset"] == pytest.approx(float(relative.parameters["bias"].mean()), rel=1e-6)
     assert second["offset"] != 0
     require_equal(
         [
@@ -219,9 +216,7 @@ def test_the_last_token_is_scored_even_where_it_is_the_old_padding(gpt2_folder: 
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     ids = tokenizer("Who are you?\n\nA fox[SEP]", return_tensors="pt")["input_ids"]
     assert ids[0, -1] == tokenizer.eos_token_id
-    assert model(input_ids=ids).logits.item() == pytest.approx(
-        reward.score(["Who are you?"], ["A fox[SEP]"])[0], abs=1e-5
-    )
+    assert_float32_close(model(input_ids=ids).logits[0, 0], reward.score(["Who are you?"], ["A fox[SEP]"])[0])
 
 
 def test_loading_never_asks_to_run_code_of_the_folder(
@@ -231,7 +226,7 @@ def test_loading_never_asks_to_run_code_of_the_folder(
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question on the terminal"))
     to_hf(reward, tmp_path / "out")
     (tmp_path / "out" / "modeling_tacit.py").write_text("raise SystemExit('code of the folder was run')\n")
-    np.testing.assert_allclose(tacit.load(tmp_path / "out").score(["a"], ["b"]), reward.score(["a"], ["b"]), atol=1e-5)
+    assert_float32_close(tacit.load(tmp_path / "out").score(["a"], ["b"]), reward.score(["a"], ["b"]))
 
 
 def test_a_language_model_reward_is_passed_on(gpt2_folder: Path, tmp_path: Path) -> None:

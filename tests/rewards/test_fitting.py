@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from numerics import assert_float32_close
 from tacit.errors import EvidenceError, FeatureError, TacitError
 from tacit.evidence.records import Comparison, Outcome, Ranking, Rating
 from tacit.rewards import heads
@@ -178,7 +179,7 @@ def test_standardising_is_undone():
     parameters = heads.mlp(2, 3, (4, 5), torch.Generator().manual_seed(0))
     parameters["linear"] += 1
     parameters["out"] += 1
-    torch.testing.assert_close(
+    assert_float32_close(
         heads.scores(standardise.fold(parameters), features), heads.scores(parameters, standardise(features))
     )
 

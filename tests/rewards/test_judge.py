@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 import tacit
+from numerics import ROUNDING, assert_float32_close
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence.records import Comparison, Outcome, Rating
 from tacit.rewards.check import EXAMPLES, check_reward
@@ -216,7 +217,7 @@ def test_texts_are_filled_in_once() -> None:
 def test_yes_no_is_the_log_odds_of_the_tokens(make: Any, server: FakeServer, api: str) -> None:
     judge = make(api=api)
     scores = judge.score(PROMPTS, COMPLETIONS)
-    np.testing.assert_allclose(scores, [2 * quality(c) for c in COMPLETIONS], atol=1e-5)
+    assert_float32_close(scores, [2 * quality(c) for c in COMPLETIONS])
     assert scores.dtype == np.float32
     assert server.paths == {("/v1/chat/completions" if api == "chat" else "/v1/completions"): 3}
     assert judge.usage["calls"] == 3
@@ -240,7 +241,7 @@ def test_pairwise_is_free_of_the_order(make: Any, server: FakeServer) -> None:
     first, second = ["thank you", "NO", "same"], ["NO", "thank you", "same"]
     odds = judge.compare(["q"] * 3, first, second)
     truth = [quality(a) - quality(b) for a, b in zip(first, second, strict=True)]
-    np.testing.assert_allclose(odds, truth, atol=1e-5)  # the server's bias for A is gone
+    assert_float32_close(odds, truth)  # the server's bias for A is gone
     np.testing.assert_array_equal(judge.compare(["q"] * 3, second, first), -odds)
     one = make(mode="pairwise", references=["NO", "fine"]).score(["q"], ["thank you"])[0]
     wins = [1 / (1 + math.exp(-(quality("thank you") - quality(other)))) for other in ("NO", "fine")]
@@ -383,7 +384,7 @@ def test_a_saved_judge_that_names_another_variable_is_refused(make: Any, server:
 def test_passing_failures_are_tried_again(make: Any, server: FakeServer, fault: Any) -> None:
     server.faults = [fault, fault]
     judge = make(concurrency=2, timeout=3 if fault is hang else 60)
-    np.testing.assert_allclose(judge.score(PROMPTS, COMPLETIONS), [2 * quality(c) for c in COMPLETIONS], atol=1e-5)
+    assert_float32_close(judge.score(PROMPTS, COMPLETIONS), [2 * quality(c) for c in COMPLETIONS])
     assert len(server.requests) == 5
 
 
@@ -435,7 +436,7 @@ def test_an_answer_that_is_no_verdict_stops_or_counts_as_undecided(make: Any, se
     with pytest.raises(JudgeError, match=r"'As a language .* to the prompt 'How do .* marks no verdict \(Yes or No\)"):
         make(read="text").score(PROMPTS, COMPLETIONS)
     judge = make(read="text", unreadable="neutral")
-    np.testing.assert_allclose(judge.score(PROMPTS, COMPLETIONS), 0, atol=1e-6)
+    assert_float32_close(judge.score(PROMPTS, COMPLETIONS), np.zeros(len(PROMPTS)), scale=1.0)
     assert judge.usage["unreadable"] == 3
 
 
@@ -508,7 +509,7 @@ def test_a_killed_run_goes_on_where_it_stopped(server: FakeServer, tmp_path: Pat
     server.answer = answer  # type: ignore[method-assign]
     judge = judge_of(JudgeSettings(model="m", base_url=server.url), cache=tmp_path)
     scores = judge.score(["q"] * 40, [f"answer {i}" for i in range(40)])
-    np.testing.assert_allclose(scores, [2 * quality(f"answer {i}") for i in range(40)], atol=1e-5)
+    assert_float32_close(scores, [2 * quality(f"answer {i}") for i in range(40)])
     assert judge.usage["cached"] >= 5
 
 
@@ -567,7 +568,7 @@ def test_fit_finds_the_temperature_of_people(make: Any, server: FakeServer, tmp_
     assert held["calibrated"]["nll"] < held["raw"]["nll"] - 0.05
     judge.save(tmp_path / "saved")
     loaded = tacit.load(tmp_path / "saved", cache=tmp_path)
-    np.testing.assert_allclose(loaded.score(PROMPTS, COMPLETIONS), judge.score(PROMPTS, COMPLETIONS), atol=1e-6)
+    assert_float32_close(loaded.score(PROMPTS, COMPLETIONS), judge.score(PROMPTS, COMPLETIONS))
     pair = fit(people(300), judge=make(mode="pairwise").settings, cache=tmp_path)
     assert isinstance(pair, PairwiseJudge)
     assert pair.report["orders"]["position_bias"] == pytest.approx(server.bias, abs=1e-5)
@@ -665,7 +666,8 @@ def test_the_command_line_fits_scores_and_audits(
     assert len(server.requests) == asked  # every answer was there already
     assert json.loads(capsys.readouterr().out)["usage"]["cached"] > 0
     row = json.loads(Path("s.jsonl").read_text().splitlines()[0])
-    assert row["score"] == pytest.approx(row["score_chosen"] - row["score_rejected"], abs=1e-5)
+    sides = row["score_chosen"], row["score_rejected"]
+    assert_float32_close(row["score"], sides[0] - sides[1], scale=max(map(abs, sides)))
     capsys.readouterr()
     main(["audit", "r", "votes.jsonl", "--cache", "cache/features", "--resamples", "20", "--json"])
     assert json.loads(capsys.readouterr().out)["n_test"] == 80
@@ -723,7 +725,8 @@ def test_label_probabilities_are_exact_even_in_several_tokens(local: Path) -> No
     assert max(len(sequence) for some in ids for sequence in some) > 1  # this tokenizer knows no "Yes"
     text = "User: who?|a fox\n\n?\n\nAssistant:"
     yes, no = (sum(sequence_probability(local, text, sequence) for sequence in set(some)) for some in ids)
-    assert judge.score(["who?"], ["a fox"])[0] == pytest.approx(math.log(yes / no), abs=1e-3)
+    size = max(-math.log(yes), -math.log(no))
+    assert_float32_close(judge.score(["who?"], ["a fox"])[0], math.log(yes / no), rtol=8 * ROUNDING, scale=size)
 
 
 def test_ten_is_not_one(local: Path) -> None:
@@ -738,7 +741,7 @@ def test_ten_is_not_one(local: Path) -> None:
         share[value] = sum(sequence_probability(local, text, sequence) for sequence in spelled)
     share[1] -= share[10]
     mean = sum(value * part for value, part in share.items()) / sum(share.values())
-    assert judge.score(["who?"], ["a fox"])[0] == pytest.approx(mean, abs=1e-3)
+    assert_float32_close(judge.score(["who?"], ["a fox"])[0], mean, rtol=8 * ROUNDING)
 
 
 def test_sampled_texts_follow_their_seeds_and_not_their_neighbours(local: Path) -> None:
@@ -761,7 +764,7 @@ def test_a_local_judge_cuts_long_texts_and_is_saved(local: Path, tmp_path: Path)
     judge.save(tmp_path / "saved")
     loaded = tacit.load(tmp_path / "saved")
     prompts, completions = [p for p, _ in EXAMPLES], [c for _, c in EXAMPLES]
-    np.testing.assert_allclose(loaded.score(prompts, completions), judge.score(prompts, completions), atol=1e-5)
+    assert_float32_close(loaded.score(prompts, completions), judge.score(prompts, completions))
     manifest = json.loads((tmp_path / "saved" / "reward.json").read_text())
     manifest["model"]["model"] = "another"
     (tmp_path / "saved" / "reward.json").write_text(json.dumps(manifest))

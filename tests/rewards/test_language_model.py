@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tacit
+from numerics import assert_float32_close
 from tacit.conversation import render
 from tacit.errors import ArtefactError, TacitError
 from tacit.models import checkpoint as checkpoint_module
@@ -82,19 +83,19 @@ def test_the_score_is_read_at_eos_even_where_padding_is_eos(classifier: Path) ->
     with torch.no_grad():
         states = model.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
         early = model(input_ids=torch.tensor([ids])).logits[0, 0].item()
-    by_hand = states[-1] @ model.score.weight[0]
+    weight = model.score.weight[0].detach()
     scores = reward.score(PROMPTS, COMPLETIONS)
-    assert scores[0] == pytest.approx(by_hand.item(), abs=1e-5)
+    assert_float32_close(scores[0], states[-1] @ weight, scale=float((states[-1] * weight).norm()))
     assert abs(scores[0] - early) > 1e-2
     without = LanguageModelReward.of_checkpoint(classifier, eos=False).score(PROMPTS, COMPLETIONS)
-    assert without[0] == pytest.approx((states[-2] @ model.score.weight[0]).item(), abs=1e-5)
+    assert_float32_close(without[0], states[-2] @ weight, scale=float((states[-2] * weight).norm()))
 
 
 def test_batches_do_not_show(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = LanguageModelReward.of_checkpoint(classifier)
     together = reward.score(PROMPTS, COMPLETIONS)
     monkeypatch.setitem(checkpoint_module._TOKENS_PER_BATCH, "cpu", 40)
-    np.testing.assert_allclose(reward.score(PROMPTS, COMPLETIONS), together, atol=1e-5)
+    assert_float32_close(reward.score(PROMPTS, COMPLETIONS), together)
     assert reward.score([], []).shape == (0,)
     with pytest.raises(TacitError, match="2 prompts for 1 completions"):
         reward.score(["a", "b"], ["c"])
@@ -274,7 +275,7 @@ def test_the_command_line_takes_checkpoints_and_saved_folders(
         main(["score", str(folder), str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "s.jsonl"), "--json"])
         scored = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
         expected = reward.score([p for p, _ in pairs], [c for _, c in pairs])
-        np.testing.assert_allclose([row["score_chosen"] for row in scored], expected, atol=1e-4)
+        assert_float32_close([row["score_chosen"] for row in scored], expected)
         capsys.readouterr()
         main(["audit", str(folder), str(tmp_path / "pairs.jsonl"), "--json", "--resamples", "20"])
         assert json.loads(capsys.readouterr().out)["n_test"] == 4

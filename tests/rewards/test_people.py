@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from numerics import ROUNDING, assert_float32_close
 from tacit.errors import EvidenceError, TacitError
 from tacit.lab.people import Person, accuracy, orthogonal
 from tacit.rewards.people.adapting import (
@@ -95,7 +96,7 @@ def test_padding_changes_no_adaptation(grouped):
     }
     for name, adapt in ways.items():
         short, padded = (adapt(Context.of(new, r))["linear"] for r in (rows, longer))
-        assert torch.allclose(short, padded, atol=1e-4), name
+        assert_float32_close(short, padded, rtol=8 * ROUNDING, msg=name)
 
 
 def test_people_do_not_matter_to_each_other(grouped):
@@ -106,7 +107,7 @@ def test_people_do_not_matter_to_each_other(grouped):
         together = adapt(Context.of(new, episodes.context))
         alone = adapt(Context.of(new, episodes.context[3:4]))
         for key, value in together.items():
-            assert torch.allclose(value[3], alone[key][0], atol=1e-4)
+            assert_float32_close(value[3], alone[key][0], rtol=8 * ROUNDING, msg=key)
 
 
 def test_shared_responses_are_held_out_by_response():
@@ -282,7 +283,7 @@ def test_an_mlp_decoder_scores_queries_as_its_equation_says(grouped):
 
         expected = score(chosen) - score(rejected)
         kept = weight[p] > 0
-        assert torch.allclose(odds[p][kept], expected[kept], atol=1e-4)
+        assert_float32_close(odds[p][kept], expected[kept])
 
 
 def test_nothing_said_leaves_the_prior(grouped):
@@ -293,7 +294,7 @@ def test_nothing_said_leaves_the_prior(grouped):
         mean, deviation = model.encode(silent)
         assert mean.abs().max() == 0
         assert torch.allclose(deviation, torch.ones_like(deviation))
-        assert torch.allclose(model.adapt(silent)["linear"], model.decode(torch.zeros(1, 8))["linear"])
+        assert_float32_close(model.adapt(silent)["linear"], model.decode(torch.zeros(1, 8))["linear"])
     assert isinstance(model, Latent)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from numerics import assert_float32_close
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence.records import Comparison, Outcome
 from tacit.features import load_encoder
@@ -29,7 +30,7 @@ def test_a_tie_is_half_a_comparison_in_each_order():
     assert made.person.tolist() == [0, 1, 1]
     assert made.per_person(made.weight).tolist() == [1.0, 1.0]
     raw = made.gaps() * made.standardise.scale
-    assert torch.allclose(raw, torch.tensor([[-2.0, 1.0], [1.0, -1.0], [-1.0, 1.0]]), atol=1e-6)
+    assert_float32_close(raw, [[-2.0, 1.0], [1.0, -1.0], [-1.0, 1.0]])
 
 
 def test_padding_keeps_order_and_gives_zero_gaps():
