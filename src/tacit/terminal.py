@@ -121,6 +121,12 @@ def write_result(path: Path, value: Any) -> None:
         write_json(temporary, finite(value))
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Sentences on stderr, one a line, each once."""
+    for note in dict.fromkeys(notes):
+        print(f"tacit: {note}", file=sys.stderr)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout; a number that is not finite becomes null."""
     print(json_text(finite(value)))

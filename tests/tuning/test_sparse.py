@@ -291,6 +291,8 @@ def test_evidence_becomes_pairs_labels_and_demonstrations() -> None:
     with pytest.raises(EvidenceError, match="not from ratings"):
         pairs_of([Rating(prompt="0", completion="a", score=1.0)])
     assert demonstrations_of([better]) == (["0"], ["a"], [2.0])
+    tie = better.model_copy(update={"tie": True})
+    assert demonstrations_of([tie, better]) == (["0"], ["a"], [2.0]), "of a tie neither side is a good example"
     policy = Tabular()
     assert encode_labels(policy, [better]).desirable == [True, False]
     with pytest.raises(EvidenceError, match="both kinds of labels"):

@@ -94,8 +94,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         shown = tested(reward, prepared, evaluate, resamples=options.resamples, seed=options.seed)
         reward.report["demonstrations"] = {**prepared.report, "held_out": shown}
         reward.report["warnings"] = [*reward.report.get("warnings", ()), *prepared.report.get("warnings", ())]
-    for warning in [*train.notes, *reward.report.get("warnings", ())]:
-        print(f"tacit: {warning}", file=sys.stderr)
+    terminal.print_notes([*train.notes, *reward.report.get("warnings", ())])
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
     people = []
     if test is not None and isinstance(reward, Personal):

@@ -14,6 +14,7 @@ from tacit.options.policy import ConvertOptions, GenerateOptions
 from tacit.options.tune import TuneOptions
 
 if TYPE_CHECKING:
+    from tacit.evidence import Evidence
     from tacit.rewards.contract import Reward
 
 
@@ -85,7 +86,13 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
             with atomic_file(config) as path:
                 path.write_text(text, "utf-8")
 
-    about = (options.policy, options.data, options.out, options.chosen(), options.read, reward, options.eval_data)
+    evidence: list[Evidence] = []
+
+    def read_evidence(source: str) -> Evidence:
+        evidence.append(options.read(source))
+        return evidence[-1]
+
+    about = (options.policy, options.data, options.out, options.chosen(), read_evidence, reward, options.eval_data)
     if method in imitation.METHODS:
         job = imitation.DemonstrationJob(method, *about, processes, options.cache)
         result = imitation.tune(job, resume=options.resume)
@@ -93,6 +100,7 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
         result = run(Job(method, *about, processes, begun=keep, reading=options.reading()), resume=options.resume)
     if processes.main:
         keep()
+        terminal.print_notes(note for read_once in evidence for note in read_once.notes)
         terminal.write_result(options.out / "result.json", result)
         options.show(result, terminal.metric_rows(result), f"{method} in {options.out}")
 

@@ -47,8 +47,7 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
-    for note in evidence.notes:
-        print(f"tacit: {note}", file=sys.stderr)
+    terminal.print_notes(evidence.notes)
     result = {"rows": rows, "out": str(options.out), "seconds": time.perf_counter() - start}
     options.show(result | usage(own), [result])
 
@@ -105,6 +104,7 @@ def _audit(
     against = options.imitated(loaded, evidence, options.read, options.seed)
     evidence = evidence if against is None else against.comparisons
     metrics = evaluate(loaded, evidence, resamples=options.resamples, seed=options.seed)
+    terminal.print_notes(evidence.notes)
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}

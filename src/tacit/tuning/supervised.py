@@ -45,7 +45,7 @@ class Encoded:
 def demonstrations_of(
     evidence: Iterable[Record], source: str = "memory"
 ) -> tuple[list[Prompt], list[Completion], list[float]]:
-    """Prompts, completions and weights of demonstrations, or of the chosen sides of comparisons.
+    """Prompts, completions and weights of demonstrations, or of the chosen sides of comparisons that are no ties.
 
     Raises `EvidenceError` for other evidence, and where there is none.
     """
@@ -56,6 +56,8 @@ def demonstrations_of(
         match record:
             case Demonstration():
                 completions.append(record.completion)
+            case Comparison() if record.tie:
+                continue  # neither side is a good example
             case Comparison():
                 completions.append(record.chosen)
             case _:
