@@ -26,6 +26,6 @@ def test_every_method_has_a_row(world: str, tmp_path: Path) -> None:
     assert all(np.isfinite([row["gold"], row["kl"], row["told_apart"], row["proxy"]]).all() for row in rows)
     by = {row["method"]: row for row in rows}
     assert by["SPIN"]["gain"] == by["SPIN"]["gold"] - by["initial policy"]["gold"]
-    assert by["initial policy"]["kl"] == pytest.approx(0.0, abs=1e-4)
+    assert by["initial policy"]["kl"] == pytest.approx(0.0, abs=1e-3)
     if world == "stories":
         assert by["demonstrations"]["gold"] > by["initial policy"]["gold"]
