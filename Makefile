@@ -4,14 +4,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TESTS ?= tests
 
-.PHONY: demo test lint types floors docs clean
+.PHONY: demo test portable lint types floors docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tacit demo --out demo
 
 test: lint types floors docs
 	$(BIN)/python -m pytest -m "not slow"
+
+# The tests as other processors run them: other kernels, and sums in another order. CI leaves this out.
+portable: $(VENV)/.test
+	set -e; for kernels in "ATEN_CPU_CAPABILITY=default" "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" ""; do \
+		for threads in 1 2; do \
+			echo "$$kernels OMP_NUM_THREADS=$$threads"; \
+			env $$kernels OMP_NUM_THREADS=$$threads $(BIN)/python -m pytest -m "not slow" $(TESTS); \
+		done; \
+	done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
