@@ -13,6 +13,7 @@ from tacit.bench.rollout import matmul_limit
 from tacit.errors import MissingExtra, extra_installed
 from tacit.features.encoders import load_encoder
 from tacit.features.transformer import TransformerEncoder
+from tacit.models.precision import multiplies_bfloat16
 
 _WORDS = """
 the a people answer question because reward learns from what others preferred and helpful kind short long write about
@@ -24,15 +25,15 @@ clearly simple example first second finally however although instead really neve
 def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> dict[str, Any]:
     """Encode random texts of about `tokens` tokens `rounds` times on each side, alternating, after a warm-up each.
 
-    Returns medians of texts per second (`ours`, `ours_bfloat16`, `theirs`), `ratio` and `ratio_bfloat16` to theirs (the
-    median of the ratios within a round), `share_of_matmul_limit` (our float32 multiply-adds against those of a large
-    torch matrix product on this machine), `largest_difference` between the two sides' vectors and the least cosine of
-    bfloat16 with float32. Lengths vary by a third about their mean. Raises `MissingExtra` without sentence-transformers
-    or the MiniLM weights.
+    Returns medians of texts per second (`ours`, `theirs`, and `ours_bfloat16` where the device multiplies bfloat16
+    natively), `ratio` and `ratio_bfloat16` to theirs (the median of the ratios within a round), `share_of_matmul_limit`
+    (our float32 multiply-adds against those of a large torch matrix product on this machine), `largest_difference`
+    between the two sides' vectors and the least cosine of bfloat16 with float32. Lengths vary by a third about their
+    mean. Raises `MissingExtra` without sentence-transformers or the MiniLM weights.
     """
     if not extra_installed("sentence_transformers"):
         raise MissingExtra("minilm", "`bench encode`")
-    encoder, fast = load_encoder("minilm?layers=last"), load_encoder("minilm?layers=last&dtype=bfloat16")
+    encoder = load_encoder("minilm?layers=last")
     assert isinstance(encoder, TransformerEncoder)
     import torch
     from sentence_transformers import SentenceTransformer
@@ -50,8 +51,10 @@ def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> 
     sides: dict[str, Callable[[], np.ndarray]] = {
         "ours": lambda: encoder.encode(pairs),
         "theirs": their_encode,
-        "ours_bfloat16": lambda: fast.encode(pairs),
     }
+    if encoder.device != "cpu" or multiplies_bfloat16():
+        fast = load_encoder("minilm?layers=last&dtype=bfloat16")
+        sides["ours_bfloat16"] = lambda: fast.encode(pairs)
     vectors = {side: encode() for side, encode in sides.items()}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
@@ -65,13 +68,14 @@ def run(texts: int = 256, tokens: int = 100, rounds: int = 3, seed: int = 0) -> 
     }
     for side, times in seconds.items():
         result[side] = round(texts / statistics.median(times), 2)
-    for side in ("ours", "ours_bfloat16"):
+    for side in [side for side in sides if side != "theirs"]:
         ratios = [other / mine for other, mine in zip(seconds["theirs"], seconds[side], strict=True)]
         result[side.replace("ours", "ratio")] = round(statistics.median(ratios), 3)
     flops = _multiply_adds_per_token(encoder) * result["mean_tokens"] * result["ours"]
     result["share_of_matmul_limit"] = round(flops / matmul_limit(torch.float32), 3)
     result["largest_difference"] = float(np.abs(vectors["ours"] - vectors["theirs"]).max())
-    result["least_cosine_bfloat16"] = float((vectors["ours"] * vectors["ours_bfloat16"]).sum(1).min())
+    if "ours_bfloat16" in vectors:
+        result["least_cosine_bfloat16"] = float((vectors["ours"] * vectors["ours_bfloat16"]).sum(1).min())
     return result
 
 
