@@ -118,6 +118,10 @@ def test_a_refusal_is_final_and_keeps_the_key_to_itself(monkeypatch: pytest.Monk
         policy(server, key_env="SECRET_KEY").generate(["x"])
     assert len(server.bodies) == 1
     assert server.headers[0]["authorization"] == "Bearer sk-12345"
+    for key in ("sk-12345", "hf_0123456789abcdefghij"):
+        with pytest.raises(PolicyError, match="key_env takes the name of an environment variable") as caught:
+            policy(Played(), key_env=key).generate(["x"])
+        assert key not in str(caught.value)
     with pytest.raises(PolicyError, match="NO_SUCH_KEY is empty"):
         policy(Played(), key_env="NO_SUCH_KEY").generate(["x"])
 

@@ -102,7 +102,14 @@ def test_the_answer_is_found_by_the_first_rule_that_finds_one() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("\n" * 100_000, None), ("\\boxed{" * 10_000 + "7", None), (" " * 100_000 + "5", 5), ("answer " * 20_000, None)],
+    [
+        ("#### " * 50_000 + "4", 4),
+        ("111," * 50_000, None),
+        ("\n" * 100_000, None),
+        ("\\boxed{" * 10_000 + "7", None),
+        (" " * 100_000 + "5", 5),
+        ("answer " * 20_000, None),
+    ],
 )
 def test_hostile_texts_are_read_in_time(text: str, value: int | None) -> None:
     """A pattern that takes quadratic time on these would run into the time limit of the test."""

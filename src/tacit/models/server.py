@@ -27,6 +27,11 @@ _AGAIN = (408, 409, 425, 429)
 _LONGEST_WAIT = 60.0
 _SHORTEST_KEY = 8
 """Characters from which on a key is taken out of replies; a shorter one would be found in ordinary words."""
+SECRET = re.compile(
+    r"\b(?:sk-[\w-]{20,}|(?:hf|gsk|gh[pousr])_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|glpat-[\w-]{16,}|AIza[\w-]{30,}"
+    r"|AKIA[A-Z0-9]{16}|Bearer [\w.-]{16,})"
+)
+"""What keys of well-known servers look like."""
 _announced: set[tuple[str, str]] = set()
 
 
@@ -114,6 +119,8 @@ class Server:
     def _secret(self) -> str | None:
         """The key, without white space around it; raises `error` where it is missing or no header can hold it."""
         name = self.key_env or "OPENAI_API_KEY"
+        if not re.fullmatch(r"[A-Za-z_]\w{0,80}", name) or SECRET.search(name):
+            raise self.error("key_env takes the name of an environment variable, not the key itself: MY_API_KEY, say")
         key = (os.environ.get(name) or "").strip()
         if self.key_env is not None and not key:
             raise self.error(f"the environment variable {name} is empty: put the key of {self.base_url} there")

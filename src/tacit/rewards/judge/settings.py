@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tacit.errors import TacitError
-from tacit.models.server import address_fault
+from tacit.models.server import SECRET, address_fault
 from tacit.plain_yaml import YamlError, read_yaml
 
 _KEY_VARIABLE = re.compile(r"(?:[A-Za-z0-9]+_)*API_KEY(?:_[A-Za-z0-9]+)*", re.IGNORECASE)
@@ -30,11 +30,6 @@ _SECRET_NAME = re.compile(
     r"(?:api|access|secret|private|auth|bearer)?[-_]?(?:key|token|secret)|password|passwd|authorization|credentials?",
     re.IGNORECASE,
 )
-_SECRET_VALUE = re.compile(
-    r"\b(?:sk-[\w-]{20,}|(?:hf|gsk|gh[pousr])_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|glpat-[\w-]{16,}|AIza[\w-]{30,}"
-    r"|AKIA[A-Z0-9]{16}|Bearer [\w.-]{16,})"
-)
-
 Mode = Literal["yes_no", "pairwise", "rubric"]
 
 
@@ -214,7 +209,7 @@ def _secrets(value: Any) -> Iterator[str]:
     while todo:
         inner, place = todo.pop()
         if isinstance(inner, str):
-            if _SECRET_VALUE.search(inner):
+            if SECRET.search(inner):
                 yield place
         elif isinstance(inner, dict | list | tuple) and id(inner) not in seen:
             seen.add(id(inner))

@@ -27,10 +27,8 @@ RULES: tuple[Rule, ...] = ("boxed", "hashes", "phrase", "last")
 """Where an answer is looked for, in this order; see `final_answer`."""
 
 _BRACE = re.compile(r"\\f?boxed\s?\{|\\fbox\s?\{|[{}]")
-_HASHES = re.compile(r"####[^\S\n]*(.+)")
-_PHRASE = re.compile(
-    r"(?:\banswer\b\s*(?:is|are|equals|=|:)+|^[^\S\n]*A[^\S\n]*:)[\s:]*(.*)", re.IGNORECASE | re.MULTILINE
-)
+_HASHES = re.compile(r"####[^\S\n]*")
+_PHRASE = re.compile(r"(?:\banswer\b\s*(?:is|are|equals|=|:)+|^[^\S\n]*A[^\S\n]*:)[\s:]*", re.IGNORECASE | re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 _DENIED = re.compile(r"\b(?:not|never|isn['’]t|aren['’]t|neither|nor|unlike)\b", re.IGNORECASE)
 _EXPONENT = re.compile(r"(?:[A-Za-z)\]]\s?[\^_]\s?\{?|[A-Za-z_])-?$")
@@ -43,6 +41,8 @@ _GLUED_RIGHT = re.compile(
     r"|:\s?\d|,\s?[-+$]?\d|[-+*/×·÷]\s?[\d(\\]|[+×·÷]\s?[A-Za-z]|\*[A-Za-z]|(?:or|to|and|through)\s+[-+$]?\d|!(?=\s*[-+*/=^)}]))"
 )
 _WIDTH = 40
+_DEEPEST = 4
+"""Marks within marks that are looked into."""
 
 
 def boxed(text: str) -> str | None:
@@ -72,11 +72,29 @@ def final_answer(text: str, rules: tuple[Rule, ...] = RULES) -> str | None:
             matches = list(number_matches(plain_text(text)))
             answer = matches[-1].group().strip() if matches else None
         else:
-            pattern = _HASHES if rule == "hashes" else _PHRASE
-            lines = [line.strip() for line in pattern.findall(text) if line.strip()]
-            answer = lines[-1] if lines else None
+            answer = _after_last(_HASHES if rule == "hashes" else _PHRASE, text)
         if answer:
             return answer
+    return None
+
+
+def marked_answer(text: str, rules: tuple[Rule, ...] = RULES[:-1]) -> str:
+    """The part of a text that is marked as its answer, and of that part again; all of it where nothing is marked."""
+    for _ in range(_DEEPEST):
+        part = final_answer(text, rules)
+        if part is None or len(part) >= len(text):
+            break
+        text = part
+    return text
+
+
+def _after_last(marks: re.Pattern[str], text: str) -> str | None:
+    """The rest of the line after the last mark that has one."""
+    for match in reversed(list(marks.finditer(text))):
+        end = text.find("\n", match.end())
+        line = text[match.end() : len(text) if end < 0 else end].strip()
+        if line:
+            return line
     return None
 
 
@@ -107,11 +125,8 @@ def reference_number(text: str, rules: tuple[Rule, ...] = RULES) -> Number | Non
     Marked it is by a `\boxed{...}`, `####` or "the answer is", as far as `rules` name them.
     """
     number = plain_number(text)
-    while number is None:
-        part = final_answer(text, tuple(rule for rule in rules if rule != "last"))
-        if part is None or len(part) >= len(text):
-            return None
-        number, text = plain_number(part), part
+    if number is None:
+        number = plain_number(marked_answer(text, tuple(rule for rule in rules if rule != "last")))
     return number
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 
-from tacit.rewards.verifiers.answers import final_answer
+from tacit.rewards.verifiers.answers import marked_answer
 
-_RULES = ("boxed", "hashes", "phrase")
 _COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox)\s*\{([^{}]*)\}")
 _SPACE = re.compile(r"\\[,;:! ]|~|\\quad|\s+")
 _DELIMITERS = re.compile(r"\\[()\[\]]|\$")
@@ -49,11 +48,7 @@ def texts_equal(completion: str, reference: str) -> bool:
 
 def answer_text(text: str) -> str:
     """The part of a text that is its answer, without markup; all of it where none is marked."""
-    part = final_answer(text, _RULES)
-    while part is not None and len(part) < len(text):
-        text = part
-        part = final_answer(text, _RULES)
-    return _marked_down(text)
+    return _marked_down(marked_answer(text))
 
 
 def bare(text: str) -> str:
