@@ -652,9 +652,7 @@ def test_the_command_line_fits_scores_and_audits(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
     Path("question.txt").write_text("<request>\n{prompt}\n</request>\n<answer>\n{completion}\n</answer>\nGood?\n")
-    monkeypatch.setenv("MY_API_KEY", KEY)
     described = {"type": "judge", "model": "m", "base_url": server.url, "template_file": "question.txt"}
-    described["key_env"] = "MY_API_KEY"
     Path("judge.yaml").write_text(yaml.safe_dump(described))
     Path("votes.jsonl").write_text("".join(row.model_dump_json(exclude_none=True) + "\n" for row in people(80)))
     main(
@@ -674,9 +672,6 @@ def test_the_command_line_fits_scores_and_audits(
     main(["audit", "r", "votes.jsonl", "--cache", "cache/features", "--resamples", "20", "--json"])
     assert json.loads(capsys.readouterr().out)["n_test"] == 80
     main(["score", "judge.yaml", "votes.jsonl", "--out", "t.jsonl", "--json"])
-    assert server.headers[-1]["Authorization"] == f"Bearer {KEY}"
-    for path in tmp_path.rglob("*"):  # rewards, cards, scores, configurations, reports, calls
-        assert not path.is_file() or KEY.encode() not in path.read_bytes()
     with pytest.raises(SystemExit):
         main(["fit", "votes.jsonl", "--model", "judge", "--out", "r2"])
     assert "Give it with --judge FILE.yaml" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from tacit.evidence.codes import is_blank
-from tacit.evidence.judgements import BAD, GOOD, INVERTED, LABELS, SCORES, canonical
+from tacit.evidence.judgements import BAD, GOOD, INVERTED, LABELS, SCORES, canonical, is_inverted
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, each, layout, nested
 
 VERDICTS = LABELS | {"correctness"}
@@ -47,7 +47,7 @@ def meaning(value: Any) -> bool | float | None:
     if isinstance(value, str):
         word = value.strip().lower()
         plain = "_".join(word.replace("-", " ").split()) if len(word) > 1 else word
-        if plain in GOOD or plain in BAD:
+        if (plain in GOOD or plain in BAD) and plain != "-":
             return plain in GOOD
     try:
         number = float(value)
@@ -134,7 +134,7 @@ def outcomes(base: Mapping[str, Any], judgements: Iterable[Judgement], *, verdic
     if len(names) > 1:
         listed = ", ".join(f"`{name}`" for name in names)
         raise LayoutError(f"the answer is judged by several criteria ({listed})", _WITH_FLAGS, verdicts[0].column)
-    if canonical(names[0]) in INVERTED:
+    if is_inverted(names[0]):
         raise _inverted(verdicts[0])
     if verdicts_only and not _is_verdict(verdicts[0]):
         reason = f"`{names[0]}` is no verdict on the whole answer, as rows before have one"
@@ -155,7 +155,7 @@ def ratings(base: Mapping[str, Any], judgements: Iterable[Judgement]) -> Rows:
     records: list[tuple[Any, dict[str, float]]] = []
     for judgement in effective:
         value = meaning(judgement.value)
-        if value is None or canonical(judgement.name) in INVERTED:
+        if value is None or is_inverted(judgement.name):
             continue
         person = _person(judgement.by)
         free = (scores for who, scores in records if who == person and judgement.name not in scores)

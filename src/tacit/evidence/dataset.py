@@ -16,11 +16,13 @@ import numpy.typing as npt
 from tacit.errors import EvidenceError
 from tacit.evidence.judgements import Meaning
 from tacit.evidence.layout import Layout, LayoutError
-from tacit.evidence.layouts import Request, recognise
+from tacit.evidence.layouts import export_of, general_layout
 from tacit.evidence.records import KINDS, Kind, Record
+from tacit.evidence.source_columns import Request
 from tacit.evidence.sources import RawBatch, from_values
 from tacit.evidence.survey import Values, survey
 from tacit.evidence.validation import Chunk, Transform, chunk_of, renamed, unread_records
+from tacit.evidence.vocabulary import union
 
 _PEEK = 100
 _GENERAL = ("outcome", "answers", "records")
@@ -292,8 +294,8 @@ def _first_rows(
     fault: EvidenceError | None = None
     for batch in batches:
         rows = list(zip(batch.rows[:_PEEK], batch.values[:_PEEK], strict=True))
-        for row, value in rows:
-            _present([*renames, *ignore], renames, value, batch.source, row)
+        if rows:
+            _present([*renames, *ignore], renames, union([value for _, value in rows]), batch.source, rows[0][0])
         fault = fault or next(iter(batch.faults), None)
         if rows:
             return [(row, renamed(value, renames)) for row, value in rows]
@@ -304,7 +306,9 @@ def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) ->
     rows = [value for _, value in peek]
     for row, value in peek:
         try:
-            layout = recognise(value, rows, request)
+            layout = export_of(value, request)
+            if layout is None and value is rows[0]:
+                layout = general_layout(rows, request)
         except LayoutError as refusal:
             raise refusal.at(request.source, row) from refusal
         if layout is not None:
@@ -312,7 +316,7 @@ def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) ->
     row, value = peek[0]
     wanted = f" as kind {request.kind}" if request.kind else ""
     raise EvidenceError(
-        f"the columns {', '.join(f'`{name}`' for name in value) or '(none)'} are no layout that is known{wanted}",
+        f"the columns {', '.join(f'`{name}`' for name in union(rows)) or '(none)'} are no layout that is known{wanted}",
         mend="Name them with --columns (columns= in Python), as chosen=better,rejected=worse; comparisons need"
         " `prompt`, `chosen`, `rejected`, other kinds are listed in the guide",
         source=request.source,

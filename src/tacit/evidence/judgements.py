@@ -22,7 +22,7 @@ LABELS = words(
     label labels correct is_correct thumb thumbs thumbs_up thumb_up thumbsup liked like is_liked feedback
     user_feedback human_feedback vote user_vote accepted is_accepted approved is_approved good is_good helpful
     is_helpful verdict judgement judgment human_label human_judgement human_judgment annotation pass passed kto_tag
-    reaction sentiment acceptable desirable is_desirable correctness_label upvote upvoted outcome evaluation eval
+    reaction acceptable desirable is_desirable correctness_label upvote upvoted outcome evaluation eval
     result_label
     """
 )
@@ -30,7 +30,7 @@ LABELS = words(
 SCORES = words(
     """
     score scores rating ratings stars star star_rating reward rewards quality overall overall_score overall_rating
-    human_score human_rating user_rating user_score grade points mark marks satisfaction csat nps helpfulness
+    human_score human_rating user_rating user_score points mark marks satisfaction csat nps helpfulness
     correctness coherence complexity verbosity harmlessness honesty truthfulness relevance fluency accuracy_rating
     usefulness clarity safety factuality faithfulness conciseness instruction_following preference_score likert
     """
@@ -44,6 +44,17 @@ INVERTED = words(
     """
 )
 """Columns that judge the other way round, or by rank: never read by themselves, always refused with the flags."""
+UNCLEAR = words("sentiment grade grades")
+"""Columns that may judge in either direction (a 1 is the best grade in one country and the worst in another) or not at
+all (a text may have a sentiment itself): always refused with the flags, too."""
+MEASURES = words(
+    """
+    score scores rating ratings reward rewards stars grade grades likes dislikes upvotes downvotes votes thumbs
+    perplexity ppl loss toxicity error errors accuracy bleu rouge wer cer f1
+    """
+)
+"""Words in a longer name (`toxicity_score`, `avg_rating`, `num_likes`) under which numbers judge, in a direction that
+the name may not say: refused with the flags where rows would otherwise be good examples or problems."""
 VERDICTS = (
     *("winner", "preference", "preferred", "vote", "choice", "verdict", "better", "best", "which_is_better"),
     *("preferred_response", "preferred_answer", "better_response", "better_answer", "human_preference", "pick"),
@@ -78,6 +89,13 @@ _OF = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:/|of|out of)\s*(\d+(?:\.\d+)?)(?:\s
 _WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:stars?|points?|★|⭐)")
 _SKIN = re.compile("[\U0001f3fb-\U0001f3ff️]")
 
+_LOW = words(
+    """
+    toxic toxicity harmful unsafe hallucination hallucinations hallucinated error errors bias biased wrong incorrect
+    dislike dislikes downvote downvotes perplexity ppl loss wer cer
+    """
+)
+
 Meaning = bool | float | None
 
 
@@ -90,17 +108,24 @@ def canonical(name: str) -> str:
 def is_named(name: str) -> bool:
     """Whether a column's name says that it judges an answer, or which of two answers is better."""
     plain = canonical(name)
-    return plain in LABELS or plain in SCORES or plain in INVERTED or plain in VERDICTS
+    return plain in LABELS or plain in SCORES or plain in INVERTED | UNCLEAR or plain in VERDICTS
 
 
-def parse_codes(flag: str, given: Collection[str], meanings: Mapping[str, Any], *, numbers: bool) -> dict[str, Any]:
+def parse_codes(
+    flag: str, given: Collection[str] | Mapping[str, Any], meanings: Mapping[str, Any], *, numbers: bool
+) -> dict[str, Any]:
     """What a flag such as `--labels ok=good,poor=bad` says: each value's token and its meaning.
 
-    Raises `TacitError` for what is not VALUE=MEANING, an unknown meaning, and a value that is given twice.
+    A mapping may have values with a comma too. Raises `TacitError` for what is not VALUE=MEANING, an unknown meaning,
+    and a value that is given twice.
     """
     known = ", ".join(meanings) + (" or a number" if numbers else "")
     codes: dict[str, Any] = {}
-    for pair in (part for text in given for part in text.split(",")):
+    if isinstance(given, Mapping):
+        pairs = [f"{value}={meaning}" for value, meaning in given.items()]
+    else:
+        pairs = [part for text in given for part in text.split(",")]
+    for pair in pairs:
         value, equals, meaning = pair.rpartition("=")
         word, number = meaning.strip().lower(), number_of(meaning.strip())
         if not equals or (word not in meanings and not (numbers and number is not None)):
@@ -157,7 +182,7 @@ def scale_of(
             return None
         return Scale(column, _kind_of(given, column, source), lambda word: None, codes)
     binary = given and all(isinstance(meaning, bool) for meaning in given)
-    if values.text is None and not values.many and all(_plain(word) in GOOD | BAD for word in tokens):
+    if values.text is None and not values.many and _are_binary(tokens):
         if given and not binary:
             raise _mixed(column, tokens[0], values, source)
         return _asked(Scale(column, "outcome", _word, codes), kind, column, source)
@@ -182,7 +207,8 @@ def scale_of(
     if read is not None:
         return _asked(Scale(column, "rating", read, codes), kind, column, source)
     odd, row = values.text or next(
-        ((word, values.rows[word]) for word in tokens if not _known(word)), (tokens[-1], values.rows[tokens[-1]])
+        ((word, values.rows[word]) for word in tokens if not _known(word) or _is_short(word)),
+        (tokens[-1], values.rows[tokens[-1]]),
     )
     raise _refused(
         column, "are not all judgements that are known", values, [odd], source,
@@ -190,6 +216,19 @@ def scale_of(
         f" label=COLUMN, or leave this one out with --ignore {column}",
         row,
     )  # fmt: skip
+
+
+def require_labels(values: Mapping[str, Values], codes: Mapping[str, Meaning], source: str) -> None:
+    """Raise `EvidenceError` where --labels explains no value of any of these columns."""
+    seen = {word for column in values.values() for word in column.rows}
+    if not codes or "" in codes or codes.keys() & seen or any(column.many for column in values.values()):
+        return
+    raise EvidenceError(
+        f"--labels explains {shortened(list(codes))}, and no row has such a value",
+        mend=f"The values are {shortened(sorted(seen))}",
+        source=source,
+        column=next(iter(values), None),
+    )
 
 
 def shortened(tokens: Sequence[str]) -> str:
@@ -211,13 +250,44 @@ def judges(values: Values) -> bool:
         return set(numbers) <= {0.0, 1.0, -1.0} or (whole and all(1 <= number <= 10 for number in numbers))
     if numbers:
         return False
-    return all(_plain(word) in GOOD | BAD for word in values.rows) or _ordered(list(values.rows)) is not None
+    return _are_binary(values.rows) or _ordered(list(values.rows)) is not None
+
+
+def is_inverted(name: str) -> bool:
+    """Whether a criterion may be better where it is low or says no, by a word of its name (`hallucination_score`)."""
+    plain = canonical(name)
+    return plain in INVERTED or bool(_LOW & set(plain.split("_")))
+
+
+def are_numbers(values: Values) -> bool:
+    """Whether a column's values are numbers, as far as they are known; of more than 200 only the last ones are seen."""
+    if values.text is not None:
+        return False
+    return values.many or len(values.rows) > 200 or len(values.numbers) == len(values.rows)
 
 
 def _plain(word: str) -> str:
     """A word as the tables write it: `Thumbs up!` is thumbs_up, 👍🏽 is 👍."""
     bare = _SKIN.sub("", word).strip(" .!'\"[]()")
     return re.sub(r"[\s_-]+", "_", bare) if len(bare) > 1 else bare
+
+
+_SHORT = ({"+", "-"}, {"y", "n", "yes", "no"}, {"t", "f", "true", "false"})
+
+
+def _is_short(word: str) -> bool:
+    return len(word) == 1 and any(word in family for family in _SHORT)
+
+
+def _are_binary(tokens: Collection[str]) -> bool:
+    """Whether all tokens say good or bad.
+
+    A sign or a letter does beside its opposite alone: a `-` beside other words, or by itself, may be an empty cell.
+    """
+    plain = {_plain(word) for word in tokens}
+    if plain == {"-"} or not plain <= GOOD | BAD:
+        return False
+    return all(plain <= family for family in _SHORT if any(_is_short(word) and word in family for word in plain))
 
 
 def _word(word: str) -> Meaning:
@@ -249,6 +319,9 @@ def _ordered(tokens: list[str]) -> Callable[[str], float | None] | None:
         return float(match[1]) if match else number_of(word)
 
     maxima = {match[2] for word in tokens if (match := _OF.fullmatch(word))}
+    lengths = {sum(c in "★⭐☆" for c in word) for word in tokens}
+    if any("☆" in word for word in tokens) and len(lengths) > 1:  # are ☆☆ two stars, or two that are missing?
+        return None
     for read in (stars, shares, units):
         if tokens and all(read(word) is not None for word in tokens) and (read is not shares or len(maxima) == 1):
             return read

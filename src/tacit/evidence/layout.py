@@ -24,7 +24,8 @@ class Layout:
     the first row, and raises `LayoutError` for one that is known and cannot be read. `records` maps a row to records
     (as mappings; the reader validates them), or raises `LayoutError`; without it rows are records already. Batches of
     rows that are all `native` are records as they stand and are not mapped. `roles` says what columns became. With
-    `ids` the answers are ids of texts, which must be given too (`--items`).
+    `ids` the answers are ids of texts, which must be given too (`--items`). `known` are the columns of the first rows
+    where these alone decided how rows are read: a further column of which `is_late` says so is a fault.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Layout:
     roles: Mapping[str, str] = field(default_factory=dict)
     reads: Callable[[str], bool] = lambda name: False
     ids: bool = False
+    known: frozenset[str] | None = None
+    is_late: Callable[[str], bool] = lambda name: False
 
 
 def layout(

@@ -6,8 +6,8 @@ answers, one answer with a judgement; last of all, and only where no column judg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tacit.errors import EvidenceError
@@ -17,11 +17,15 @@ from tacit.evidence.judgements import (
     CONTEXT,
     INVERTED,
     LABELS,
+    MEASURES,
     SCORES,
+    UNCLEAR,
     VERDICTS,
-    Meaning,
+    are_numbers,
     canonical,
+    is_named,
     judges,
+    require_labels,
     scale_of,
 )
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, without
@@ -42,60 +46,21 @@ from tacit.evidence.rows import (
     pairs_by,
     ranked_answers,
 )
+from tacit.evidence.source_columns import Request, SourceColumns
 from tacit.evidence.survey import Values, token
 from tacit.evidence.verdicts import code_of, sides_of
-
-CHOSEN = ("chosen", "winner", "chosen_response", "preferred", "better", "preferred_response", "accepted")
-REJECTED = ("rejected", "loser", "rejected_response", "dispreferred", "worse", "dispreferred_response")
-COMPLETION = (
-    *("completion", "response", "output", "reply", "solution", "generation", "generated_text", "model_output"),
-    *("model_response", "llm_output", "llm_response", "bot_response", "assistant", "prediction", "generated"),
+from tacit.evidence.vocabulary import (
+    COMPLETION,
+    COMPLETIONS,
+    PREFERENCES,
+    REFERENCES,
+    REJECTED,
+    is_late,
 )
-COMPLETIONS = ("completions", "responses", "generations", "outputs", "candidates", "answers")
-ANNOTATOR = ("annotator", "worker", "worker_id", "annotator_id", "rater", "rater_id", "labeler", "labeller")
-BESIDE: Mapping[str, tuple[str, ...]] = {
-    "annotator": ANNOTATOR,
-    "tie": ("tie",),
-    "margin": ("margin",),
-    "weight": ("weight",),
-    "group": ("group",),
-    "rejected_prompt": ("rejected_prompt",),
-    "chosen_first": ("chosen_first",),
-    "template": ("template",),
-    "checker": ("checker",),
-    "ranks": ("ranks", "rank"),
-    "labels": ("labels",),
-    "continuations": ("continuations",),
-}
-"""Names of further columns of records; those of `Record` models themselves come first."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is known beside the rows when they are recognised: the kind asked for, the meanings that flags give.
-
-    `survey` maps names of columns (and a test that drops one) to all of their values in the source.
-    """
-
-    source: str
-    survey: Callable[[Iterable[str], Callable[[Values], bool]], Mapping[str, Values]]
-    kind: Kind | None = None
-    labels: Mapping[str, Meaning] = field(default_factory=dict)
-    verdict: Mapping[str, float | None] = field(default_factory=dict)
-    ignored: Collection[str] = ()
-    named: Collection[str] = ()
-    """Our names that --columns gives."""
-    has_items: bool = False
-    """Whether texts are looked up by their ids (--items)."""
-    judged: bool = True
-    """Whether judgements of single answers are read; otherwise these are answers to score, whatever judges them."""
-
-
-def recognise(row: Row, peek: Sequence[Row], request: Request) -> Layout | None:
-    """The layout of rows like this one; None where none fits. Raises `EvidenceError` for what judges and is not read.
-
-    `peek` are the first rows of the source: whether answers repeat their prompt is seen from all of them.
-    """
+def export_of(row: Row, request: Request) -> Layout | None:
+    """The layout of an export or a data set that a row has. Raises `LayoutError` for one that cannot be read."""
     seen = without(row, *request.ignored)
     for entry in export_layouts():
         if request.kind in (None, entry.kind) and entry.requires <= seen.keys() and entry.fits(seen):
@@ -105,54 +70,29 @@ def recognise(row: Row, peek: Sequence[Row], request: Request) -> Layout | None:
                     "Give that file with --items FILE (columns `id` and `text`; --item-columns names others)",
                 )
             return entry
-    return _General(seen, [without(other, *request.ignored) for other in peek], request).layout()
+    return None
 
 
-class _General:
-    """The general layouts of one source, by its columns under their plain names."""
+def general_layout(peek: Sequence[Row], request: Request) -> Layout | None:
+    """The general layout of a source, by the columns that its first rows have together; None where none fits.
 
-    def __init__(self, row: Row, peek: Sequence[Row], request: Request) -> None:
-        self.row, self.peek, self.request, self.kind = row, peek, request, request.kind
-        self.plain = {canonical(name): name for name in reversed(list(row))}
-        self.prompt = prompts.prompt_columns(list(row))
-        self.beside = {ours: theirs for ours, names in BESIDE.items() if (theirs := self.column(*names))}
+    Raises `EvidenceError` or `LayoutError` for what judges and is not read.
+    """
+    layout = _General([without(row, *request.ignored) for row in peek], request).layout()
+    if layout is None:
+        return None
+    known = frozenset(name for row in peek for name in row)
+    return replace(layout, known=known, is_late=is_late(layout.kind, verdict=layout.name == "two_sided"))
 
-    def column(self, *names: str) -> str | None:
-        """The first of these columns that the rows have."""
-        return next((self.plain[name] for name in names if name in self.plain), None)
+
+class _General(SourceColumns):
+    """The general layouts of one source, tried in turn."""
 
     def layout(self) -> Layout | None:
         for build in (self.two_sided, self.comparison, self.several, self.single, self.problem):
             if (layout := build()) is not None:
                 return layout
         return None
-
-    def asked(self, *kinds: Kind) -> bool:
-        return self.kind is None or self.kind in kinds
-
-    def made(
-        self, name: str, kind: Kind, columns: Mapping[str | None, str], records: Callable[[Row], Rows],
-        native: Callable[[Row], bool] | None = None, prompt: Mapping[str, str] | None = None,
-    ) -> Layout:  # fmt: skip
-        """A layout whose records have the prompt, and the columns beside it, under our names; `columns` have roles."""
-        prompt = self.prompt if prompt is None else prompt
-        asked = next((theirs for ours, theirs in prompt.items() if ours in prompts.MAIN), None)
-        needed = frozenset(column for column in (*columns, asked) if column)
-        beside = {ours: theirs for ours, theirs in self.beside.items() if ours in KINDS[kind].model_fields}
-        beside = {ours: theirs for ours, theirs in beside.items() if theirs not in needed | set(prompt.values())}
-        moved = {theirs: ours for ours, theirs in beside.items() if ours != theirs}
-        same = not moved and set(prompt.items()) <= {("prompt", "prompt")}
-
-        def mapped(row: Row) -> Rows:
-            taken = {**without(row, *prompt.values(), *moved), **{moved[n]: row[n] for n in moved if n in row}}
-            if prompt or "prompt" not in row:
-                taken["prompt"] = prompts.compose(row, prompt)
-            return records(taken)
-
-        uses = frozenset([*beside.values(), *prompt.values()])
-        roles = {column: role for column, role in columns.items() if column} | dict.fromkeys(prompt.values(), "prompt")
-        roles |= {theirs: ours for ours, theirs in beside.items()}
-        return Layout(name, kind, needed, lambda row: True, mapped, uses, native if same else None, roles)
 
     # --- two answers and a verdict ---
 
@@ -179,7 +119,9 @@ class _General:
         judge = self.column("judge") if "annotator" not in self.beside else None
         if judge:
             self.beside["annotator"] = judge
-        prompt = {ours: theirs for ours, theirs in self.prompt.items() if theirs not in (sides.first, sides.second)}
+        self.refuse_ids((sides.first, sides.second))
+        prompt = self.with_conversation()
+        prompt = {ours: theirs for ours, theirs in prompt.items() if theirs not in (sides.first, sides.second)}
         records = pairs_by(code, self.repeats(sides.first, sides.second))
         columns: dict[str | None, str] = {
             sides.first: "first answer",
@@ -192,25 +134,29 @@ class _General:
     # --- chosen and rejected ---
 
     def comparison(self) -> Layout | None:
-        chosen, rejected = self.column(*CHOSEN), self.column(*REJECTED)
-        if chosen is None or rejected is None or not self.asked("comparison"):
+        if not self.asked("comparison"):
             return None
-        conversation = self.column(*prompts.CONVERSATIONS)
+        if not all(self.column(*(pair[i] for pair in PREFERENCES)) for i in (0, 1)):
+            return None
+        pairs = [pair for pair in PREFERENCES if all(name in self.plain for name in pair)] or PREFERENCES
+        chosen = self.one_column("chosen", *(better for better, _ in pairs))
+        rejected = self.one_column("rejected", *(worse for _, worse in pairs))
+        if chosen is None or rejected is None:
+            return None
+        prompt = self.with_conversation()
         strip = self.repeats(chosen, rejected)
         self.refuse_ids((chosen, rejected))
+        self.refuse_names((chosen, rejected))
         native = None
-        if (chosen, rejected) == ("chosen", "rejected") and not conversation and not strip and self.prompt:
+        if (chosen, rejected) == ("chosen", "rejected") and not strip and self.prompt:
             native = is_plain_comparison
 
         def records(row: Row) -> Rows:
             kept = {**without(row, chosen, rejected), "chosen": row[chosen], "rejected": row[rejected]}
-            if conversation and not kept.get("prompt"):
-                kept = {**without(kept, conversation), "prompt": prompts.as_messages(row[conversation]) or ""}
             return comparison_rows(kept, strip)
 
         name = self.comparison_name(chosen, rejected)
-        layout = self.made(name, "comparison", {chosen: "chosen", rejected: "rejected"}, records, native)
-        return replace(layout, uses=layout.uses | {conversation} if conversation else layout.uses)
+        return self.made(name, "comparison", {chosen: "chosen", rejected: "rejected"}, records, native, prompt)
 
     def comparison_name(self, chosen: str, rejected: str) -> str:
         sides = (prompts.as_messages(self.row[chosen]), prompts.as_messages(self.row[rejected]))
@@ -219,47 +165,17 @@ class _General:
             return "repeated_prompt" if whole or self.repeats(chosen, rejected) else "preference"
         if all(sides) or all(is_transcript(self.row[side]) for side in (chosen, rejected)):
             return "implicit_prompt"
-        return "preference" if self.column(*prompts.CONVERSATIONS) else "promptless"
-
-    def repeats(self, *columns: str) -> bool:
-        """Whether the texts in these columns begin with their prompt in all of the first rows."""
-        rows = [row for row in self.peek if all(isinstance(row.get(column), str) for column in columns)]
-        asked = [self.composed(row) for row in rows] if self.prompt else []
-        return bool(asked) and all(
-            prompts.begins_with(row[column], prompt)
-            for row, prompt in zip(rows, asked, strict=True)
-            for column in columns
-        )
-
-    def composed(self, row: Row) -> Any:
-        """The prompt of a row as far as it can be read."""
-        try:
-            return prompts.compose(row, self.prompt)
-        except LayoutError:
-            return ""
-
-    def refuse_ids(self, columns: tuple[str, str]) -> None:
-        """Raise where both answers are whole numbers under no prompt (or one): ids of texts that stand elsewhere."""
-        cells = [str(row.get(column, "")) for row in self.peek for column in columns]
-        asked = {str(self.composed(row)) for row in self.peek}
-        if self.request.has_items or len(asked) > 1 or not all(cell.isdigit() for cell in cells):
-            return
-        raise EvidenceError(
-            "the answers are numbers, which look like ids of texts",
-            mend="Give the texts with --items FILE (columns `id` and `text`; --item-columns names others); if the"
-            " numbers are the answers, give each row its prompt",
-            source=self.request.source,
-            column=columns[0],
-            value=cells[0],
-        )
+        return "preference" if self.with_conversation() else "promptless"
 
     # --- several answers ---
 
     def several(self) -> Layout | None:
-        completions = self.column(*COMPLETIONS)
+        lists = [name for name in COMPLETIONS if name in self.plain and isinstance(self.row[self.plain[name]], list)]
+        completions = self.one_column(COMPLETIONS[0], *lists)
         if completions is None or not isinstance(self.row[completions], list | type(None)):
             return None
         native = completions == "completions"
+        prompt = self.with_conversation()
 
         def layout(name: str, kind: Kind, column: str, records: Callable[[Row], Rows], *, plain: bool) -> Layout:
             role = next((ours for ours, theirs in self.beside.items() if theirs == column), "score")
@@ -268,17 +184,26 @@ class _General:
                 return records({**without(row, completions), "completions": row[completions]})
 
             fast = has_text_prompt if plain and native else None
-            return self.made(name, kind, {completions: "completions", column: role}, under_our_name, fast)
+            return self.made(name, kind, {completions: "completions", column: role}, under_our_name, fast, prompt)
 
         if "continuations" in self.beside and self.asked("steps"):
             return layout("continuations", "steps", self.beside["continuations"], continued_steps, plain=False)
         if "labels" in self.beside and self.asked("steps", "outcome"):
-            if self.kind == "outcome":
+            if self.kind == "outcome" or (self.kind is None and canonical(completions) != "completions"):
                 return layout("answers", "outcome", self.beside["labels"], each_answer("labels", "label"), plain=False)
             return layout("steps", "steps", self.beside["labels"], lambda row: [dict(row)], plain=True)
         if "ranks" in self.beside and self.asked("ranking"):
             return layout("ranking", "ranking", self.beside["ranks"], lambda row: [dict(row)], plain=True)
-        scores = next((name for word, name in self.plain.items() if word in SCORES and is_list(self.row[name])), None)
+        if (verdicts := self.listed(LABELS)) is not None and self.asked("outcome"):
+            if canonical(completions) == "completions" and self.kind is None:
+                raise EvidenceError(
+                    f"`{verdicts}` may judge each of several answers, or each step of one",
+                    mend=f"Give --kind outcome for answers, or --columns labels={verdicts} for steps",
+                    source=self.request.source,
+                    column=verdicts,
+                )
+            return layout("answers", "outcome", verdicts, each_answer(verdicts, "label"), plain=False)
+        scores = self.listed(SCORES)
         if scores is not None and self.asked("rating", "ranking"):
             if self.kind == "ranking":
                 return layout("answers", "ranking", scores, ranked_answers(scores), plain=False)
@@ -288,14 +213,16 @@ class _General:
     # --- one answer ---
 
     def single(self) -> Layout | None:
-        completion, conversation = self.column(*COMPLETION), None
+        completion, conversation, prompt = self.one_column(*COMPLETION), None, self.prompt
         if completion is None:
             conversation = self.column(*prompts.CONVERSATIONS)
             if conversation is not None and prompts.as_messages(self.row[conversation]) is None:
                 conversation = None
         columns = (completion, conversation)
         answer_column = None if completion or conversation else self.column("answer")
-        if not (completion or conversation or answer_column) or not (self.prompt or conversation):
+        if completion or answer_column:
+            prompt = self.with_conversation()
+        if not (completion or conversation or answer_column) or not (prompt or conversation):
             return None
         judged = self.judged((*columns, answer_column)) if self.request.judged else None
         if answer_column is not None:
@@ -311,6 +238,7 @@ class _General:
                 "comparison",
                 {completion: "chosen", conversation: "chosen", rejected: "rejected"},
                 against_rejected(answer, rejected),
+                prompt=prompt,
             )
         needed = (completion, conversation)
         roles = {completion: "completion", conversation: "prompt and completion"}
@@ -319,10 +247,10 @@ class _General:
             if not self.asked("demonstration"):
                 return None
             if self.request.judged:
-                self.refuse_judging([*needed, *self.prompt.values()], "demonstration")
+                self.refuse_judging([*needed, *prompt.values()], "demonstration")
             name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
             fast = is_plain_answer if plain else None
-            return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast)
+            return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast, prompt)
         if not self.asked(judged.kind):
             if self.kind == "demonstration":
                 raise EvidenceError(
@@ -332,7 +260,7 @@ class _General:
                     column=judged.columns[0],
                 )
             return None
-        native = judged.native(self.peek) if plain else None
+        native = judged.native() if plain and not self.request.labels else None
         ours = "label" if judged.kind == "outcome" else "score"
         read = judged.read
 
@@ -341,18 +269,18 @@ class _General:
             return [] if meaning is None else [{**without(answer(row), *judged.columns), ours: meaning}]
 
         fast = None if native is None else lambda row: is_plain_answer(row) and native(row)
-        return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast)
+        return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast, prompt)
 
     def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
         """What judges the one answer of a row; None where nothing does."""
         request, source = self.request, self.request.source
         aside = {*completions, *self.prompt.values()}
         columns = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
-        known = [name for name in columns if canonical(name) in LABELS | SCORES | INVERTED | set(VERDICTS)]
+        known = [name for name in columns if is_named(name)]
         known = [name for name in known if not is_list(self.row[name])]
         if not known:
             return None
-        explicit = next((name for name in ("label", "score") if name in known), None)
+        explicit = next((name for name in ("label", "score") if name in known and self.is_filled(name)), None)
         if explicit == "score" and any(isinstance(row.get("score"), Mapping) for row in self.peek):
             return _Judged("rating", ("score",), lambda row: row["score"])
         if explicit and not request.labels and _is_native(explicit, self.peek):
@@ -363,8 +291,9 @@ class _General:
         values = {name: found for name, found in request.survey(names, lambda values: True).items() if found.count}
         for name in values:
             plain = canonical(name)
-            if plain in INVERTED or (plain in VERDICTS and plain not in LABELS | SCORES):
+            if plain in INVERTED | UNCLEAR or (plain in VERDICTS and plain not in LABELS | SCORES):
                 raise self.refused(name, values[name])
+        require_labels(values, request.labels, source)
         asked = self.kind if self.kind in ("outcome", "rating") else None
         scales = [scale_of(name, values[name], request.labels, source, asked) for name in values]
         if not scales:
@@ -386,10 +315,11 @@ class _General:
 
     def refused(self, column: str, values: Values) -> EvidenceError:
         word = next(iter(values.rows))
+        higher = f", --columns score={column} if higher is better" if are_numbers(values) else ""
         return EvidenceError(
             "a column that judges, and not by a name whose values are known",
-            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number),"
-            f" or leave it out with --ignore {column}",
+            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number)"
+            f"{higher}, or leave it out with --ignore {column}",
             source=self.request.source,
             row=values.rows[word],
             column=column,
@@ -400,25 +330,42 @@ class _General:
         """Raise for a column of any name all of whose values could be judgements, of which there are two or more."""
         aside = {*columns, *self.beside.values(), *KINDS[kind].model_fields}
         names = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
-        values = self.request.survey(names, judges)
-        for name, found in values.items():
-            if len(found.rows) > 1:
-                raise self.refused(name, found)
+        measured = [name for name in names if MEASURES & set(canonical(name).split("_"))]
+        values = {**self.request.survey(names, judges), **self.request.survey(measured, are_numbers)}
+        for name, cells in values.items():
+            if len(cells.rows) > 1:
+                raise self.refused(name, cells)
 
     # --- problems ---
 
     def problem(self) -> Layout | None:
-        answer = self.column("answer", "reference", "ground_truth", "target")
-        if answer is None or not self.prompt or not self.asked("problem"):
+        prompt = self.with_conversation()
+        if not prompt or not self.asked("problem"):
             return None
-        self.refuse_judging([answer, *self.prompt.values()], "problem")
+        answer = self.reference()
+        if answer is None:
+            return None
+        self.refuse_judging([answer, *prompt.values()], "problem")
 
         def records(row: Row) -> Rows:
             value = row[answer]
             return [{**without(row, answer), "answer": token(value) if isinstance(value, bool) else answer_text(value)}]
 
         fast = (lambda row: type(row.get("answer")) is str and has_text_prompt(row)) if answer == "answer" else None
-        return self.made("problem", "problem", {answer: "answer"}, records, fast)
+        return self.made("problem", "problem", {answer: "answer"}, records, fast, prompt)
+
+    def reference(self) -> str | None:
+        """The reference. Raises `EvidenceError` for two that differ: one may be what a model answered."""
+        columns = [self.plain[name] for name in REFERENCES if name in self.plain]
+        if any(len({str(row.get(column)) for column in columns}) > 1 for row in self.peek):
+            raise EvidenceError(
+                f"the columns {', '.join(f'`{column}`' for column in columns)} may each be the reference, and differ",
+                mend=f"Leave out what is none, as --ignore {columns[0]}; a model's answers are judged by a column such"
+                " as `correct`",
+                source=self.request.source,
+                column=columns[0],
+            )
+        return next(iter(columns), None)
 
 
 @dataclass(frozen=True)
@@ -429,7 +376,7 @@ class _Judged:
     columns: tuple[str, ...]
     read: Callable[[Row], Any]
 
-    def native(self, peek: Sequence[Row]) -> Callable[[Row], bool] | None:
+    def native(self) -> Callable[[Row], bool] | None:
         """A test for rows whose judgement is a record's own as it stands."""
         if self.columns == ("label",) and self.kind == "outcome":
             return lambda row: type(row.get("label")) is bool

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tacit.conversation import completion_text, message_text, parse_transcript, prompt_text
+from tacit.evidence.codes import is_blank
 from tacit.evidence.judgements import canonical
 from tacit.evidence.layout import LayoutError, Row, is_messages, without
 
@@ -19,7 +20,7 @@ MAIN = (
     "context",
 )
 """Columns that can be the prompt by themselves, in the order in which they are looked for and joined."""
-BESIDE = ("passage", "document")
+BESIDE = ("passage", "passages", "document", "documents", "contexts")
 """Columns that are part of a prompt beside one of `MAIN`."""
 SYSTEM = ("system", "system_prompt", "system_message")
 HISTORY = ("history",)
@@ -27,6 +28,7 @@ CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialo
 """Columns that hold a whole conversation as a list of messages."""
 PROMPT_COLUMNS = (*MAIN, *BESIDE, *SYSTEM, *HISTORY)
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
+_SEPARATOR = "\n\n"
 _CLEAR = 8
 """Characters of a prompt below which an answer that begins with it may do so by chance."""
 
@@ -40,32 +42,32 @@ def prompt_columns(names: Sequence[str]) -> dict[str, str]:
 def compose(row: Row, columns: Mapping[str, str]) -> Any:
     """The prompt of a row: a text, or messages where there is a system text or a history; "" where it has none.
 
-    A text that another of the columns holds already is not said twice. Raises `LayoutError` for values that are neither
-    texts nor messages.
+    A text that an earlier column holds already is not said twice, nor one that a later column begins or ends with.
+    Raises `LayoutError` for values that are neither texts, lists of texts nor messages, for messages in two columns
+    that differ, and for a conversation in place of a prompt that ends with an answer.
     """
     texts: list[str] = []
     messages: list[Any] = []
     for ours, theirs in columns.items():
         value = row.get(theirs)
-        if ours in SYSTEM or ours in HISTORY or value is None or value == "" or value != value:
+        if ours in SYSTEM or ours in HISTORY or _says_nothing(value):
             continue
         listed = as_messages(value)
         if listed is not None:
-            messages = messages or listed
-        elif isinstance(value, str):
-            if any(_within(value, text) for text in texts):
-                continue
-            texts = [*(text for text in texts if not _within(text, value)), value]
-        elif ours == "prompt" or (isinstance(value, int | float) and not texts and not messages):
-            texts.append(_as_text(value, theirs))
+            messages = _one_of(messages, listed, theirs, whole=ours in CONVERSATIONS)
+            continue
+        text = _as_text(value, theirs)
+        if not any(_within(text, other) for other in texts):
+            texts = [*(other for other in texts if not _at_an_end(other, text)), text]
     seen = prompt_text(messages) if messages else ""
     main = next((theirs for ours, theirs in columns.items() if ours in MAIN), None)
-    if not texts and not messages and main is not None and row.get(main) is None:
+    if not texts and not messages and main is not None and _is_missing(row.get(main)):
         raise LayoutError("the prompt is missing", "Give a text or a list of {role, content} messages", main)
-    text = "\n\n".join(text for text in texts if not _within(text, seen))
+    last = message_text(messages[-1]) if messages else ""
+    text = _SEPARATOR.join(text for text in texts if text.strip() != last.strip() and not _within(text, seen))
     if messages and text:
         messages = [*messages[:-1], {**messages[-1], "content": f"{message_text(messages[-1])}\n\n{text}"}]
-    system = next((row[columns[ours]] for ours in SYSTEM if columns.get(ours) and row.get(columns[ours])), None)
+    system = next((row[columns[ours]] for ours in SYSTEM if not _says_nothing(row.get(columns.get(ours, "")))), None)
     before = _turns(row.get(columns["history"]), columns["history"]) if "history" in columns else []
     if not messages and (system or before):
         messages = [{"role": "user", "content": text}] if text else []
@@ -154,9 +156,42 @@ def _within(text: Any, other: str) -> bool:
     return words == whole or (len(words) >= 2 * _CLEAR and words in whole)
 
 
+def _at_an_end(text: str, other: str) -> bool:
+    """Whether `other` is a text, or begins or ends with one that does not stand there by chance."""
+    words, whole = " ".join(text.split()), " ".join(other.split())
+    return words == whole or (len(words) >= 2 * _CLEAR and (whole.startswith(words) or whole.endswith(words)))
+
+
+def _one_of(messages: list[Any], listed: list[Any], column: str, *, whole: bool) -> list[Any]:
+    """The messages of two columns, where they are the same; `whole` says that the second one is a conversation."""
+    if whole and listed[-1].get("role") in ("assistant", "tool", "function"):
+        raise LayoutError(
+            "the conversation in place of a prompt ends with an answer",
+            f"Give the messages before the answers alone, or leave it out with --ignore {column}",
+            column,
+            value=listed,
+        )
+    if messages and not (len(messages) == len(listed) and all(map(_same, messages, listed))):
+        raise LayoutError(
+            "a second column of messages, which differ",
+            f"Put all of the prompt into one of them, or leave this one out with --ignore {column}",
+            column,
+            value=listed,
+        )
+    return listed
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _says_nothing(value: Any) -> bool:
+    return is_blank(value) or value == [] or value == {}
+
+
 def _turns(value: Any, column: str) -> Any:
     """Turns before the prompt: messages, or [user, assistant] pairs (LLaMA-Factory)."""
-    if not value:
+    if _says_nothing(value):
         return []
     if isinstance(value, str):
         return value
@@ -176,4 +211,7 @@ def _as_text(value: Any, column: str | None = None) -> str:
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if isinstance(value, list) and is_messages(value):
         return completion_text(value)
-    raise LayoutError("it must be a text or a list of {role, content} messages", "Fix this value", column, value=value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return _SEPARATOR.join(value)
+    mend = "Fix this value" if column is None else f"Fix this value, or leave the column out with --ignore {column}"
+    raise LayoutError("it must be a text or a list of {role, content} messages", mend, column, value=value)

@@ -79,16 +79,12 @@ def read(
         kind=kind,
         columns=columns,
         transform=transform,
-        labels=parse_codes("--labels", _pairs(labels), LABEL_MEANINGS, numbers=True),
-        verdict=parse_codes("--verdict", _pairs(verdict), VERDICT_MEANINGS, numbers=False),
+        labels=parse_codes("--labels", labels, LABEL_MEANINGS, numbers=True),
+        verdict=parse_codes("--verdict", verdict, VERDICT_MEANINGS, numbers=False),
         ignore=ignore,
         skip_broken=skip_broken,
         judged=judged,
     )
-
-
-def _pairs(given: Mapping[str, Any] | Sequence[str]) -> Sequence[str]:
-    return [f"{value}={meaning}" for value, meaning in given.items()] if isinstance(given, Mapping) else given
 
 
 def read_rows(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tacit.conversation import parse_transcript, split_shared_prompt
 from tacit.evidence import prompts
+from tacit.evidence.codes import number
 from tacit.evidence.judgements import Meaning, Scale
 from tacit.evidence.layout import LayoutError, Row, Rows, is_messages, pair_of, without
 from tacit.evidence.survey import token
@@ -166,7 +167,10 @@ def ranked_answers(column: str) -> Callable[[Row], Rows]:
     """Several answers of one prompt with scores as a ranking of those that have one; the highest is the best."""
 
     def records(row: Row) -> Rows:
-        rated = [(record["completion"], record["score"]) for record in each_answer(column, "score")(row)]
+        right = "a number for each answer"
+        records = each_answer(column, "score")(row)
+        scored = [(record["completion"], number(record["score"], column, right)) for record in records]
+        rated = [(text, score) for text, score in scored if score is not None]
         places = {score: place for place, score in enumerate(sorted({score for _, score in rated}, reverse=True), 1)}
         ranks = [places[score] for _, score in rated]
         kept = without(row, "completions", column)

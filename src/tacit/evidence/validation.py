@@ -73,6 +73,8 @@ def chunk_of(
         values = [renamed(value, renames) for value in values]
     if left_out:
         values = [without(value, *left_out) for value in values]
+    if layout.known is not None and not all(value.keys() <= layout.known for value in values):
+        rows, values = _without_late(batch.source, rows, values, layout, faults)
     native = layout.native is not None and transform is None and all(map(layout.native, values))
     mapped = bool(transform) or (layout.records is not None and not native)
     if mapped:
@@ -85,6 +87,21 @@ def chunk_of(
             rows, values, skipped = _mapped(batch.source, rows, values, layout, transform, faults)
         rows, records = _one_by_one(batch.source, rows, values, layout.kind, faults)
     return Chunk(rows, records, faults, skipped, 0 if native else unread_records(records))
+
+
+def _without_late(
+    source: str, rows: list[int], values: list[dict[str, Any]], layout: Layout, faults: list[EvidenceError]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """The rows without those that have a column which the first rows lack, and which would have been read."""
+    known = layout.known or frozenset()
+    late = [next(filter(layout.is_late, value.keys() - known), None) for value in values]
+    for row, value, name in zip(rows, values, late, strict=True):
+        if name is not None:
+            reason = "the column is in none of the first rows, by which the file is read"
+            mend = "Give it to one of the first 100 rows too (null where it says nothing), or leave it out of all"
+            faults.append(EvidenceError(reason, mend=mend, source=source, row=row, column=name, value=value[name]))
+    sound = [i for i, name in enumerate(late) if name is None]
+    return [rows[i] for i in sound], [values[i] for i in sound]
 
 
 def unread_records(records: Sequence[Record]) -> int:

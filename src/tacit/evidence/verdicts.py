@@ -28,7 +28,10 @@ TIES = words(
 SKIPPED = words("skip skipped no_vote no_answer unlabeled unlabelled")
 """Words for no verdict."""
 _SUFFIXES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"))
-_THIRD = {("a", "b"): "c", ("1", "2"): "3", ("0", "1"): "2", ("first", "second"): "third", ("one", "two"): "three"}
+_FURTHER = {
+    **{("a", "b"): ("c",), ("1", "2"): ("0", "3"), ("0", "1"): ("2",)},
+    **{("first", "second"): ("third",), ("one", "two"): ("three",)},
+}
 _ANSWERS = (
     *("response", "answer", "completion", "output", "conversation", "reply", "generation", "text", "message"),
     *("summary", "candidate", "option", "story", "assistant", "result", "a", "content", "version", "system", "item"),
@@ -72,12 +75,13 @@ class Sides:
         return "left" in first.split("_") or first == "conversation_a"
 
 
-def find_sides(row: Row) -> tuple[str, str] | None:
+def all_sides(row: Row) -> list[tuple[str, str]]:
     """The columns of two answers: equal names but for their ends (or beginnings) A and B, 1 and 2, left and right, ...
 
-    None where there are none, or three.
+    Bare ends (`left`, `right`) stand before longer names. Nothing from the first name that three columns or more have.
     """
-    plain = {canonical(name): name for name in row}
+    plain = {canonical(name): name for name in reversed(list(row))}
+    pairs: list[tuple[str, str]] = []
     for stem in ("", *_ANSWERS):
         for pair in _SUFFIXES:
             if not stem and pair in (("0", "1"), ("1", "2")):
@@ -87,20 +91,39 @@ def find_sides(row: Row) -> tuple[str, str] | None:
                 first, second = (plain.get(shape.format(stem=stem, end=end)) for end in pair)
                 if first is None or second is None or not all(_is_answer(row[side]) for side in (first, second)):
                     continue
-                return None if shape.format(stem=stem, end=_THIRD.get(pair, "")) in plain else (first, second)
-    return None
+                if any(shape.format(stem=stem, end=end) in plain for end in _FURTHER.get(pair, ())):
+                    return pairs
+                if (first, second) not in pairs:
+                    pairs.append((first, second))
+    return pairs
+
+
+def find_sides(row: Row) -> tuple[str, str] | None:
+    """The columns of two answers; None where there are none, or three.
+
+    Raises `LayoutError` where columns with bare names (`left`, `right`) and with longer ones could be the answers.
+    """
+    pairs = all_sides(row)
+    if len(pairs) > 1 and canonical(pairs[0][0]) in {end for pair in _SUFFIXES for end in pair}:
+        (first, second), (other, _) = pairs[:2]
+        raise LayoutError(
+            f"`{first}` and `{second}` may be the two answers, and so may `{other}` and its like",
+            f"Leave out those that are not, as --ignore {first}",
+            first,
+        )
+    return pairs[0] if pairs else None
 
 
 def sides_of(row: Row) -> list[Sides]:
     """The two answers with each column that may be their verdict; empty where a row has no two answers."""
-    pair = find_sides(row)
-    if pair is None:
-        return []
-    plain = {canonical(name): name for name in row if name not in pair}
+    pairs = all_sides(row)
+    aside = {column for pair in pairs for column in pair}
+    plain = {canonical(name): name for name in row if name not in aside}
     names = [plain[word] for word in VERDICTS if word in plain]
-    if not names and canonical(pair[0]) == "output_1":
+    if not names and pairs and canonical(pairs[0][0]) == "output_1":
         names = [plain[word] for word in ("label",) if word in plain]
-    return [Sides(*pair, name, _models(row)) for name in names]
+    pair = find_sides(row) if names else None
+    return [Sides(*pair, name, _models(row)) for name in names] if pair else []
 
 
 def _models(row: Row) -> tuple[str, str] | None:
@@ -214,27 +237,61 @@ def _both_readings(sides: Sides, numbers: list[float], many: bool) -> str:
 
 
 def _named(word: str, row: Row, sides: Sides) -> float | None:
-    """The share that a word names: a column, a model, an answer, a letter, a phrase."""
-    names = ((sides.first, 1.0), (sides.second, 0.0))
+    """The share that a word names: a column, a model, a phrase with a letter, an answer. Raises `LayoutError` for two.
+
+    Where models or answers are called A and B themselves, a letter may mean either.
+    """
+    readings = {
+        share
+        for share in (
+            _by_name(word, (sides.first, sides.second)),
+            _by_model(word, row, sides),
+            _by_phrase(word, sides),
+            _by_text(word, (row.get(sides.first), row.get(sides.second))),
+        )
+        if share is not None
+    }
+    if len(readings) > 1:
+        raise LayoutError(
+            "the verdict can be read in two ways, since an answer or a model is called like that too",
+            f"Write `{sides.first}`, `{sides.second}` or `tie`, or say what the value means, as --verdict"
+            f" {word}=first (or second, tie, blank)",
+            sides.verdict,
+            value=row.get(sides.verdict),
+        )
+    return next(iter(readings), None)
+
+
+def _by_name(word: str, names: tuple[str, str]) -> float | None:
     plain = _plain(word)
-    for name, share in names:
-        if plain == canonical(name):
-            return share
-    if sides.models is not None:
-        for name, share in zip(sides.models, (1.0, 0.0), strict=True):
-            if plain == canonical(name):
-                return share
-        first, second = (token(row.get(name)) for name in sides.models)
-        if word in (first, second):
-            if first == second:
-                raise LayoutError(
-                    "the verdict names a model that gave both answers",
-                    f"Write `{sides.first}` or `{sides.second}`",
-                    sides.verdict,
-                    value=row.get(sides.verdict),
-                )
-            return float(word == first)
-    if plain in TIES or plain in ("tie_(bothbad)", "both_are_bad", "both_are_good"):
+    return next((share for name, share in zip(names, (1.0, 0.0), strict=True) if plain == canonical(name)), None)
+
+
+def _by_model(word: str, row: Row, sides: Sides) -> float | None:
+    if sides.models is None:
+        return None
+    if (named := _by_name(word, sides.models)) is not None:
+        return named
+    first, second = (token(row.get(name)) for name in sides.models)
+    if word not in (first, second):
+        return None
+    if first == second:
+        raise LayoutError(
+            "the verdict names a model that gave both answers",
+            f"Write `{sides.first}` or `{sides.second}`",
+            sides.verdict,
+            value=row.get(sides.verdict),
+        )
+    return float(word == first)
+
+
+def _by_text(word: str, answers: tuple[Any, Any]) -> float | None:
+    first, second = map(token, answers)
+    return float(word == first) if first != second and word in (first, second) else None
+
+
+def _by_phrase(word: str, sides: Sides) -> float | None:
+    if _plain(word) in TIES or _plain(word) in ("tie_(bothbad)", "both_are_bad", "both_are_good"):
         return 0.5
     said = word.strip(" .!'\"[]()*")
     if ordered := _BETTER.fullmatch(said):
@@ -245,15 +302,15 @@ def _named(word: str, row: Row, sides: Sides) -> float | None:
     if said == "c":  # as judges are asked to say of a tie beside A and B
         return 0.5
     zero_based = canonical(sides.first).endswith("0")
-    if not (zero_based and re.search(r"[012]\b|[\s_-](?:one|two)\b", said)):
-        if _NAMES_FIRST.fullmatch(said):
-            return 1.0
-        if _NAMES_SECOND.fullmatch(said):
-            return 0.0
-    for name, share in names:
-        if word == token(row.get(name)) and token(row.get(sides.first)) != token(row.get(sides.second)):
-            return share
-    return None
+    if zero_based and re.search(r"[012]\b|\b(?:one|two)\b", said):
+        return None
+    return 1.0 if _NAMES_FIRST.fullmatch(said) else 0.0 if _NAMES_SECOND.fullmatch(said) else None
+
+
+def names_side(value: Any) -> bool:
+    """Whether a text is no answer but the name of one, as `A`, `response_b`, `Answer 2`."""
+    word = token(value) or ""
+    return any(pattern.fullmatch(word) for pattern in (_NAMES_FIRST, _NAMES_SECOND))
 
 
 def _plain(word: str) -> str:

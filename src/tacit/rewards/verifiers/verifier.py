@@ -159,7 +159,7 @@ def fit(
                 value=record.answer,
             )
         if wrong := _fault(own, record.answer):
-            latex = ", or use --check latex (`type: latex` in a recipe)" if isinstance(own, NumberCheck) else ""
+            latex = ", or use --check latex (in a YAML file `type: latex`)" if isinstance(own, NumberCheck) else ""
             raise EvidenceError(
                 f"the reference answer {wrong}, as check `{own.kind}` needs it",
                 mend=f"Fix it{latex}",
