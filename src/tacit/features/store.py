@@ -26,7 +26,7 @@ import numpy as np
 
 from tacit.artefacts import atomic_file, remove_leftovers, workspace, write_json
 from tacit.errors import FeatureError
-from tacit.features.encoders import Encoder, Text
+from tacit.features.encoders import Encoder, Precomputed, Text
 from tacit.progress import track
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ _SHARD_SECONDS = 5.0
 _SHARD_BYTES = 64 << 20
 _IN_MEMORY_BYTES = 1 << 30
 _STALE_SECONDS = 86_400.0
+_LOOKED_UP_ROWS = 65_536
 
 
 def text_keys(texts: Sequence[Text]) -> np.ndarray:
@@ -55,13 +56,15 @@ class FeatureStore:
 
     Parameters
     ----------
-    encoder: what turns texts into vectors.
+    encoder: what turns texts into vectors. Those of a `Precomputed` one are looked up, and not kept again.
     root: folder of the store, shared by all encoders; None keeps vectors in memory only.
     """
 
     def __init__(self, encoder: Encoder, root: str | Path | None = None) -> None:
         self.encoder = encoder
-        self.folder = None if root is None else Path(root) / encoder.fingerprint
+        self._precomputed = encoder if isinstance(encoder, Precomputed) else None
+        self._root = None if root is None else Path(root)
+        self.folder = None if self._root is None or self._precomputed else self._root / encoder.fingerprint
         self._shards: list[np.ndarray] = []
         self._names: set[str] = set()
         self._keys = np.empty(0, _KEY)  # sorted
@@ -82,35 +85,41 @@ class FeatureStore:
         Results above 1 GiB of a store with a folder are memory-mapped from an unnamed file there. Raises `FeatureError`
         naming the row where an encoder returns a wrong shape or a number that is not finite.
         """
-        vectors, inverse = self._unique(texts, description)
-        return self._gather(vectors[inverse])
+        if self._precomputed:
+            return self._looked_up(texts)
+        where, inverse = self._unique(texts, description)
+        return self._gather(where[inverse])
 
     def unique(self, texts: Sequence[Text], *, description: str = "encoding") -> tuple[np.ndarray, np.ndarray]:
         """Vectors of the distinct texts, shape (u, dim), and the row of each text among them, shape (n,), int64.
 
         `features(texts)` equals `vectors[index]`; a fit on pairs keeps `vectors` and indexes it.
         """
+        if self._precomputed:
+            first, inverse = _distinct(text_keys(texts))
+            return self._looked_up([texts[i] for i in first]), inverse
         where, inverse = self._unique(texts, description)
         return self._gather(where), inverse
 
     def missing(self, texts: Sequence[Text]) -> int:
         """Number of distinct texts that are not in the store yet."""
+        if self._precomputed:
+            first, _ = _distinct(text_keys(texts))
+            return int((~self._precomputed.known([texts[i] for i in first])).sum())
         self._refresh()
         return int((self._find(np.unique(text_keys(texts))) < 0).sum())
 
     def _unique(self, texts: Sequence[Text], description: str) -> tuple[np.ndarray, np.ndarray]:
         """Places of the distinct texts by first appearance, and each text's row among them; encodes what is missing."""
         self._refresh()
-        keys, first, inverse = np.unique(text_keys(texts), return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        keys, first = keys[order], first[order]
+        all_keys = text_keys(texts)
+        first, inverse = _distinct(all_keys)
+        keys = all_keys[first]
         todo = first[self._find(keys) < 0]
         # Each item is one row, so that the bar counts texts; a shard advances it in one go.
         for _ in track(self._encode(texts, todo), description, total=len(todo)):
             pass
-        return self._find(keys), rank[inverse]
+        return self._find(keys), inverse
 
     def _encode(self, texts: Sequence[Text], todo: np.ndarray) -> Iterator[int]:
         """Encode rows `todo` of `texts` in shards that take about `_SHARD_SECONDS` each; yield each row when stored."""
@@ -179,13 +188,7 @@ class FeatureStore:
 
     def _gather(self, where: np.ndarray) -> np.ndarray:
         """Rows at these places, shape (n, dim), read from the shards in turn."""
-        shape = (len(where), self.encoder.dim)
-        if self.folder is not None and 4 * shape[0] * shape[1] > _IN_MEMORY_BYTES:
-            # The file is unlinked at once and lives as long as the array: pages can be dropped under memory pressure.
-            with tempfile.TemporaryFile(dir=self.folder) as file:
-                vectors: np.ndarray = np.memmap(file, np.float32, "w+", shape=shape)
-        else:
-            vectors = np.empty(shape, np.float32)
+        vectors = self._empty(len(where))
         ends = np.cumsum([len(shard) for shard in self._shards])
         owner = np.searchsorted(ends, where, side="right")
         for number in np.unique(owner):
@@ -193,6 +196,25 @@ class FeatureStore:
             shard = self._shards[number]
             vectors[mine] = shard[where[mine] - (ends[number] - len(shard))]
         return vectors
+
+    def _looked_up(self, texts: Sequence[Text]) -> np.ndarray:
+        """Vectors of texts from an encoder that has them, a piece at a time."""
+        vectors = self._empty(len(texts))
+        for start in range(0, len(texts), _LOOKED_UP_ROWS):
+            part = texts[start : start + _LOOKED_UP_ROWS]
+            vectors[start : start + len(part)] = self.encoder.encode(part)
+        return vectors
+
+    def _empty(self, count: int) -> np.ndarray:
+        """Room for vectors, (count, dim) float32, in a file where it is large and there is a folder."""
+        shape = (count, self.encoder.dim)
+        if self._root is not None and 4 * shape[0] * shape[1] > _IN_MEMORY_BYTES:
+            self._root.mkdir(parents=True, exist_ok=True)
+            # The file is unlinked at once and lives as long as the array: pages can be dropped under memory pressure.
+            with tempfile.TemporaryFile(dir=self._root) as file:
+                mapped: np.ndarray = np.memmap(file, np.float32, "w+", shape=shape)
+            return mapped
+        return np.empty(shape, np.float32)
 
     def _refresh(self) -> None:
         """Take in the shards that were finished since the last look, by this process or others."""
@@ -227,3 +249,12 @@ class FeatureStore:
             with contextlib.suppress(FileNotFoundError):  # another process may be renaming it
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink()
+
+
+def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of the first of each distinct key, by first appearance, and each key's number among them."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse]

@@ -92,6 +92,8 @@ class TransformerEncoder:
     label: name to go by in place of `hf:folder`.
     """
 
+    reloadable = True
+
     def __init__(
         self,
         folder: str | Path,

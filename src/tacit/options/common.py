@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -137,11 +137,19 @@ class Reading(Options):
     skip_broken: Annotated[bool, Parameter(group="Reading"), Flag] = False
     """Leave out rows that cannot be read, and say how many, in place of stopping at the first."""
 
-    def read(self, source: str | Path, *, judged: bool = True) -> Evidence:
-        """The evidence in `source`; without `judged`, single answers to score, whatever judges them."""
+    def read(self, source: str | Path, *, judged: bool = True, ids: Mapping[str, str] | None = None) -> Evidence:
+        """The evidence in `source`; without `judged`, single answers to score, whatever judges them.
+
+        `ids` of vectors stand for texts where there are no --items.
+        """
         from tacit.evidence import read
 
-        return read(source, **self.reading(), judged=judged)
+        items = {"items": ids} if ids and self.items is None else {}
+        return read(source, **self.reading() | items, judged=judged)
+
+    def texts_of_ids(self) -> dict[str, Any]:
+        """The options that say which texts ids stand for, as `tacit.rewards.encoding.open_encoder` takes them."""
+        return {name: self.reading()[name] for name in ("items", "item_columns")}
 
     def reading(self) -> dict[str, Any]:
         """These options as `tacit.evidence.read` takes them."""
@@ -209,15 +217,45 @@ class Caution(Options):
         return rewards.load(reward, cache=cache, pessimism=self.pessimism, strength=self.pessimism_strength)
 
 
-class ForOne(Reading, Caution):
+class Asking(Caution, Caching):
+    """What every verb takes that asks a reward about data."""
+
+    encoder: Annotated[str | None, Parameter(group="Reading")] = None
+    """array:FILE with the vectors of DATA, for a reward that was fitted on another array; or where its encoder has
+    moved to, as hf:FOLDER."""
+
+    def load_for(self, reward: Path, data: str | Path, **texts_of_ids: Any) -> Reward:
+        """The reward in a folder, or that a YAML file describes, to ask about `data`."""
+        from tacit import rewards
+        from tacit.rewards.encoding import open_encoder, require_vectors
+
+        self.permit()
+        loaded = rewards.load(
+            reward,
+            cache=self.encoded(),
+            encoder=None if self.encoder is None else open_encoder(self.encoder, data=data, **texts_of_ids),
+            pessimism=self.pessimism,
+            strength=self.pessimism_strength,
+        )
+        require_vectors(data, loaded, given=self.encoder is not None)
+        return loaded
+
+
+class ForOne(Reading, Asking):
     """What every verb that can ask a reward on behalf of one person takes."""
 
     for_: Annotated[str | None, Parameter(name="--for", group="Reading")] = None
     """Comparisons that one person made: the reward is made that person's own first."""
 
-    def load_own(self, reward: Path, cache: Path | None) -> tuple[Reward, list[Record]]:
+    def read_for(self, reward: Reward, data: str | Path, *, judged: bool = True) -> Evidence:
+        """The evidence in `data`, which may name texts by the ids of the reward's own vectors."""
+        from tacit.rewards.encoding import ids_of
+
+        return self.read(data, judged=judged, ids=ids_of(reward))
+
+    def load_own(self, reward: Path, data: str | Path) -> tuple[Reward, list[Record]]:
         """The reward in a folder, adapted to the person's choices where there are any, and these choices."""
-        loaded = self.load(reward, cache)
+        loaded = self.load_for(reward, data, **self.texts_of_ids())
         if self.for_ is None:
             return loaded, []
         from tacit.evidence import read
@@ -242,4 +280,4 @@ def _paths_of(name: str, value: Any) -> Iterator[Path]:
     elif isinstance(value, Path):
         yield value
     elif isinstance(value, str) and name in SOURCES and (text := value.removeprefix("hf:").removeprefix("array:")):
-        yield Path(text)
+        yield Path(text if text == value else text.partition("?")[0])

@@ -47,7 +47,7 @@ class FromDemonstrations(BaseModel):
     work: Annotated[Path | None, _Fit] = None
     """Folder of answers and of the SFT policy, found there again; in the user's cache folder unless given."""
 
-    def imitates(self, train: Evidence, test: Evidence | None, *, encoder: str, cache: Path | None, seed: int) -> Any:
+    def imitates(self, train: Evidence, test: Evidence | None, *, encoder: Any, cache: Path | None, seed: int) -> Any:
         """Comparisons made of demonstrations, or None without --from demonstrations.
 
         Raises `TacitError` for options that need it.

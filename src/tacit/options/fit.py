@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from pydantic import Field
@@ -11,6 +11,9 @@ from pydantic import Field
 from tacit.errors import TacitError
 from tacit.options.common import Caching, Caution, Flag, Many, Reading, Writing
 from tacit.options.demonstrations import FromDemonstrations
+
+if TYPE_CHECKING:
+    from tacit.features import Encoder
 
 
 class CheckOptions(Reading):
@@ -42,7 +45,8 @@ class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
     mean_variance, categorical: how people's scores are spread; pairwise: preferences that may go in circles;
     attributes: several ratings; boosted: trees; judge: a language model that judges, see --judge."""
     encoder: Annotated[str, Parameter(group="Reward")] = "auto"
-    """auto, hashed, minilm, hf:PATH or array:PATH; auto is minilm where installed, else hashed."""
+    """auto, hashed, minilm, hf:FOLDER or array:FILE (vectors by text or id); auto is minilm where installed, else
+    hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto takes the natural one for the kind of evidence: bradley_terry for comparisons."""
     head: Annotated[Literal["linear", "mlp"], Parameter(group="Reward")] = "linear"
@@ -145,6 +149,18 @@ class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
     """How a latent user is read from comparisons: a product of Gaussian factors, or self-attention."""
     kl: Annotated[float, Field(ge=0), Parameter(group="People")] = 0.1
     """Weight of the KL term of latent."""
+
+    def vectors(self, data: str) -> str | Encoder:
+        """The encoder, by its name unless it is `array:FILE`, whose ids stand for the texts of --items.
+
+        Raises `TacitError` where DATA is an array of rewards and no vectors are given for it.
+        """
+        from tacit.rewards.encoding import open_encoder, require_vectors
+
+        arrays = self.encoder.startswith("array:")
+        encoder = open_encoder(self.encoder, data=data, **self.texts_of_ids()) if arrays else self.encoder
+        require_vectors(data, encoder)
+        return encoder
 
     def learns(self) -> str:
         """The model that --model and --people name together."""

@@ -9,18 +9,18 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from tacit.errors import TacitError
-from tacit.options.common import Caching, Caution, Flag, ForOne, Many, Writing
+from tacit.options.common import Asking, Flag, ForOne, Many, Writing
 from tacit.options.demonstrations import AuditDemonstrations
 
 
-class ScoreOptions(ForOne, Caching, Writing):
+class ScoreOptions(ForOne, Writing):
     """Options of `tacit score`."""
 
     out: Path
     """File to write: .jsonl, .csv, .tsv (each also .gz) or .parquet."""
 
 
-class AuditOptions(ForOne, AuditDemonstrations, Caching, Writing):
+class AuditOptions(ForOne, AuditDemonstrations, Writing):
     """Options of `tacit audit`."""
 
     out: Path | None = None
@@ -61,7 +61,7 @@ AUDIT_OPTIONS = (*("candidates", "gold", "log", "domains", "reference", "allow",
 """The options of `tacit audit` that go to `tacit.audit.run.run`."""
 
 
-class SelectOptions(Caution, Caching, Writing):
+class SelectOptions(Asking, Writing):
     """Options of `tacit select`."""
 
     out: Path

@@ -11,6 +11,7 @@ from tacit.errors import ArtefactError, EvidenceError, TacitError
 
 if TYPE_CHECKING:
     from tacit.evidence.records import Record
+    from tacit.features import Encoder
     from tacit.rewards.contract import FittedReward, Reward
     from tacit.rewards.feature_reward import FeatureReward
     from tacit.rewards.uncertainty import How
@@ -81,11 +82,14 @@ def fit(
     (`tacit.rewards.uncertainty`); the reading is saved with the reward. Raises `TacitError` for an unknown model, and
     where there is nothing to be pessimistic by.
     """
+    from tacit.rewards.encoding import require_vectors
+
     if model == "auto":
         evidence, model = _natural(evidence)
     if model not in MODELS:
         raise TacitError(f"no model `{model}`. Choose one of: auto, {', '.join(MODELS)}")
     source = getattr(evidence, "source", "memory")
+    require_vectors(source, options.get("encoder"))
     try:
         return _learnt(evidence, model, pessimism, strength, options)
     except EvidenceError as error:
@@ -111,45 +115,56 @@ def load(
     path: str | Path,
     *,
     cache: str | Path | None = None,
+    encoder: str | Encoder | None = None,
     pessimism: How | None = None,
     strength: float | None = None,
 ) -> Reward:
     """Read a saved reward of any type, or a YAML file that describes a combination of rewards.
 
     A folder with config.json and no reward.json is a Hugging Face checkpoint, read as a `language_model`. `cache` is a
-    folder of encoded texts that it may use.
+    folder of encoded texts that it may use. `encoder` is the one that it was fitted on, where that is an object of your
+    own or has moved; or, for a reward that was fitted on `array:FILE`, an array of vectors of other texts by the same
+    model.
 
     `pessimism` and `strength` replace the reading that was saved with it ("none" drops it). Raises `ArtefactError`
     where the folder is missing, damaged or from a newer version, and `TacitError` where there is nothing to be
     pessimistic by.
     """
-    from tacit.artefacts import read_manifest
-    from tacit.models.kinds import no_reward
+    from tacit.rewards.encoding import open_encoder
+    from tacit.rewards.saved_encoder import given_encoder
 
-    if Path(path).suffix in (".yaml", ".yml"):
-        from tacit.rewards.recipe import read_recipe
-
-        reward, saved = read_recipe(path, cache=cache), None
-    else:
-        folder = Path(path)
-        if reason := no_reward(folder):
-            raise ArtefactError(reason)
-        checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
-        manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
-        kind = manifest.get("type")
-        if kind not in TYPES:
-            raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
-        try:
-            reward, saved = _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
-        except (KeyError, TypeError) as error:  # a manifest that lacks a key, or holds another type under it
-            lacks = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise ArtefactError(f"{path} holds a damaged reward.json ({lacks}). Fit the reward again") from error
+    with given_encoder(open_encoder(encoder) if isinstance(encoder, str) else encoder):
+        reward, saved = _read(path, cache)
     if saved is None and pessimism is None and strength is None:
         return reward
     from tacit.rewards.uncertainty import read_as_saved
 
     read: Reward = read_as_saved(reward, saved, pessimism, strength)
     return read
+
+
+def _read(path: str | Path, cache: str | Path | None) -> tuple[Reward, Any]:
+    """The reward itself, and the reading that was saved with it."""
+    from tacit.artefacts import read_manifest
+    from tacit.models.kinds import no_reward
+
+    if Path(path).suffix in (".yaml", ".yml"):
+        from tacit.rewards.recipe import read_recipe
+
+        return read_recipe(path, cache=cache), None
+    folder = Path(path)
+    if reason := no_reward(folder):
+        raise ArtefactError(reason)
+    checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
+    manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
+    kind = manifest.get("type")
+    if kind not in TYPES:
+        raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
+    try:
+        return _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
+    except (KeyError, TypeError) as error:  # a manifest that lacks a key, or holds another type under it
+        lacks = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtefactError(f"{path} holds a damaged reward.json ({lacks}). Fit the reward again") from error
 
 
 def _natural(evidence: Iterable[Record]) -> tuple[Iterable[Record], str]:

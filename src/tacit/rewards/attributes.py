@@ -44,7 +44,8 @@ from tacit.rewards.objectives import Objective, Targets, bradley_terry
 from tacit.rewards.options import FitOptions
 from tacit.rewards.origin import Origin
 from tacit.rewards.ridge import RIDGES, Folds, choose_ridge
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 from tacit.rewards.several import fit_several, shared_options, targets_of
 
 _ONE = 0.5413

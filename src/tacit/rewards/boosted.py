@@ -32,7 +32,8 @@ from tacit.rewards.fitting import check_features
 from tacit.rewards.objectives import OBJECTIVES
 from tacit.rewards.origin import Origin
 from tacit.rewards.perceptron import validation_split
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 from tacit.rewards.several import targets_of
 from tacit.rewards.temperature import temperature_of
 

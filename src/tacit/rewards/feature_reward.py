@@ -26,7 +26,8 @@ from tacit.rewards.objectives import objective_for
 from tacit.rewards.options import FitOptions
 from tacit.rewards.origin import Origin
 from tacit.rewards.robust import robust_objective
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 
 
 @dataclass(eq=False)

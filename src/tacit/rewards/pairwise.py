@@ -42,7 +42,8 @@ from tacit.rewards.heads import Parameters, by_output
 from tacit.rewards.objectives import OBJECTIVES, Objective, Targets, bradley_terry
 from tacit.rewards.options import FitOptions
 from tacit.rewards.origin import Origin
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, read_origin, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 from tacit.rewards.several import SeveralFit, fit_several, shared_options, targets_of
 from tacit.rewards.temperature import temperature_of
 

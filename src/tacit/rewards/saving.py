@@ -13,7 +13,6 @@ from tacit.errors import ArtefactError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tacit.features import Encoder
     from tacit.rewards.origin import Origin
 
 TENSORS = "head.safetensors"
@@ -119,23 +118,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def encoder_config(encoder: Encoder) -> dict[str, Any]:
-    """What `config` of a reward on text features says of its encoder."""
-    return {"encoder": encoder.config(), "encoder_fingerprint": encoder.fingerprint}
-
-
-def encoder_of(manifest: Mapping[str, Any], folder: str | Path) -> Encoder:
-    """The encoder of a saved reward; raises `ArtefactError` where it is not the one it was fitted on any more."""
-    from tacit.features import encoder_from_config
-
-    encoder = encoder_from_config(manifest["encoder"])
-    if encoder.fingerprint != manifest["encoder_fingerprint"]:
-        raise ArtefactError(
-            f"{folder} was fitted with another version of encoder `{encoder.name}`, scores would drift. Fit again"
-        )
-    return encoder
-
-
 def _model_card(manifest: Mapping[str, Any], meaning: str) -> str:
     report = manifest["report"]
     options = report.get("options", {})
@@ -150,6 +132,7 @@ def _model_card(manifest: Mapping[str, Any], meaning: str) -> str:
         "temperature": _number(report.get("temperature")),
         "rendering rule": f"`{manifest['rendering']}`",
     }
+    own = manifest.get("encoder", {}).get("own", False)
     table = "\n".join(f"| {fact} | {value} |" for fact, value in facts.items() if value is not None)
     return f"""# Reward `{manifest["name"]}`
 
@@ -165,7 +148,7 @@ The reward knows only what its data showed: measure it with `tacit audit` on dat
 ```python
 import tacit
 
-reward = tacit.load("this folder")
+reward = tacit.load("this folder"{", encoder=the encoder that it was fitted on" if own else ""})
 reward.score(["prompt"], ["completion"])
 ```
 """

@@ -21,7 +21,8 @@ from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.heads import Parameters, Standardiser
 from tacit.rewards.people.adapting import Adapter, Context
 from tacit.rewards.people.crowd import Crowd, read_crowd
-from tacit.rewards.saving import encoder_config, encoder_of, open_reward, save_reward
+from tacit.rewards.saved_encoder import encoder_config, encoder_of
+from tacit.rewards.saving import open_reward, save_reward
 
 ADAPTERS = {
     "decomposed": "tacit.rewards.people.decomposed:Decomposed",
