@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,14 @@ def spoilt(folder: Path) -> None:
 
     manifest = json.loads((folder / "reward/reward.json").read_text())
     tensors = load_file(folder / "reward/head.safetensors")
+    flipped = bytearray((folder / "reward/head.safetensors").read_bytes())
+    flipped[-3] ^= 1
+    for name, content in {"flipped": flipped, "cuthead": flipped[:-8], "gone": None}.items():
+        shutil.copytree(folder / "reward", folder / name)
+        (folder / name / "head.safetensors").unlink()
+        if content is not None:
+            (folder / name / "head.safetensors").write_bytes(content)
+    del manifest["files"]  # as of a folder whose weights were exchanged together with what is known of them
     faults: dict[str, dict[str, Any]] = {
         "newer": {**manifest, "format": 999},
         "stranger": {**manifest, "type": "oracle"},
@@ -298,6 +307,13 @@ CASES = [
     ("score @narrow @good.jsonl --out s.csv", "narrow holds a head for 5 features", "Fit the reward again"),
     ("score @notfinite @good.jsonl --out s.csv", "is damaged (`bias` is not finite)", "Fit the reward again"),
     ("score @cutreward @good.jsonl --out s.csv", "cutreward/reward.json is damaged", "Fit the reward again"),
+    (
+        "score @flipped @good.jsonl --out s.csv",
+        "head.safetensors is damaged: it is not the file",
+        "Fit the reward again",
+    ),
+    ("audit @cuthead @good.jsonl", "head.safetensors is damaged: it is not the file", "Fit the reward again"),
+    ("score @gone @good.jsonl --out s.csv", "gone lacks its file head.safetensors", "Copy the whole folder"),
     # candidates
     (
         "select @reward @good.jsonl --out s.csv",

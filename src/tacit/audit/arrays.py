@@ -11,8 +11,10 @@ import numpy as np
 
 from tacit.audit.bootstrap import Array, Clusters, Index, ratio
 from tacit.conversation import Completion, Prompt, texts
+from tacit.errors import TacitError
 from tacit.evidence.records import Comparison, Outcome, Ranking, Rating, Record
 from tacit.rewards.contract import Comparing, Reward
+from tacit.rewards.scoring import require_scores
 
 _PROMPT, _ANNOTATOR, _ITEM = 0, 1, 2
 
@@ -77,10 +79,7 @@ class Items:
     def score(self, reward: Reward) -> Array:
         """The reward of every item, (items,), each scored once."""
         scores = np.asarray(reward.score(self.prompts, self.completions), dtype=np.float64)
-        if scores.shape != (len(self.prompts),) or not np.isfinite(scores).all():
-            raise ValueError(
-                f"reward {reward.name!r} broke its contract: (n,) finite scores expected. Run check_reward"
-            )
+        require_scores(reward.name, scores, self.completions)
         return scores
 
 
@@ -120,7 +119,9 @@ class Pairs:
             [self.items.completions[j] for _, j in asked],
         )
         if odds.shape != (len(asked),) or not np.isfinite(odds).all():
-            raise ValueError(f"reward {reward!r} broke its contract: (n,) finite log-odds expected of `compare`")
+            raise TacitError(
+                f"reward `{reward.name}` gave log-odds that are not finite, or not one a comparison. Fit it again"
+            )
         found = np.full(len(both), np.nan)
         found[same] = odds
         found = found[inverse.reshape(-1)]

@@ -13,6 +13,7 @@ The number of trees is where the loss on held-out prompts is least. Saved as Lig
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -274,4 +275,5 @@ def _lightgbm() -> Any:
         import lightgbm
     except ImportError as error:
         raise MissingExtra("boost", "model `boosted`") from error
+    lightgbm.register_logger(logging.getLogger("tacit.lightgbm"))  # what it would print is in its exceptions as well
     return lightgbm

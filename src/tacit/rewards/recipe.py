@@ -45,7 +45,7 @@ from tacit.rewards.combination import (
 )
 from tacit.rewards.contract import Reward, Saved
 from tacit.rewards.controls import InvertedReward, LengthReward, RandomReward
-from tacit.rewards.scoring import responses
+from tacit.rewards.scoring import require_completions, responses
 from tacit.rewards.verifiers import CHECKS, Verifier, make_check
 from tacit.rewards.verifiers import fit as fit_verifier
 from tacit.rewards.verifiers.checks import needs_answer
@@ -87,10 +87,12 @@ def _read(path: Path, cache: str | Path | None, above: tuple[Path, ...]) -> Rewa
 def combined(reward: Reward, evidence: Evidence | None = None) -> tuple[Saved, dict[str, Any]]:
     """The reward with the parts of its sums measured on evidence, and what is to be told of it, JSON-ready.
 
-    Raises `TacitError` for a reward that cannot be saved, and a part whose scale needs statistics that nobody gave.
+    Raises `TacitError` for a reward that cannot be saved, a part whose scale needs statistics that nobody gave, and
+    evidence without answers.
     """
     rows = 0
     if evidence is not None:
+        require_completions(evidence)
         pairs = [pair for record in evidence for pair in responses(record)]
         rows = len(pairs)
         reward = measure_parts(reward, [prompt for prompt, _ in pairs], [completion for _, completion in pairs])

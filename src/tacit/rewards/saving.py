@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,6 +64,7 @@ def save_reward(
             save_file(origin.tensors(), temporary / ORIGIN)
         for file, text in (texts or {}).items():
             (temporary / file).write_text(text, "utf-8")
+        manifest["files"] = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
         for place, part in (parts or {}).items():
             part.save(temporary / place)
         write_json(temporary / "reward.json", manifest)
@@ -72,8 +74,9 @@ def save_reward(
 def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The manifest and the tensors of a reward of type `kind`.
 
-    Raises `ArtefactError` where it is missing, damaged, newer, of another type, or renders text by another rule, since
-    its scores would drift.
+    Raises `ArtefactError` where it is missing, damaged, newer, of another type, renders text by another rule, since its
+    scores would drift, or where a file is not the one that was saved with it: a flipped bit of a weight has no other
+    sign than other scores.
     """
     manifest = read_manifest(folder)
     if manifest.get("type") != kind:
@@ -82,7 +85,19 @@ def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
         raise ArtefactError(
             f"{folder} renders text by rule {manifest.get('rendering')!r}, this tacit by {RENDERING!r}. Fit it again"
         )
+    files = manifest.get("files", {})
+    for name, digest in files.items() if isinstance(files, dict) else ():
+        path = Path(folder) / Path(name).name
+        if not path.is_file():
+            raise ArtefactError(f"{folder} lacks its file {path.name}. Copy the whole folder, or fit the reward again")
+        if _digest(path) != digest:
+            raise ArtefactError(f"{path} is damaged: it is not the file that was saved. Fit the reward again")
     return manifest, _read_tensors(Path(folder) / TENSORS)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def read_origin(folder: str | Path) -> Origin | None:

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tacit.conversation import Completion, Prompt
-from tacit.errors import EvidenceError
+from tacit.conversation import Completion, Prompt, completion_text
+from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Comparison, Evidence, Ranking, Record
 from tacit.evidence.records import Steps
 from tacit.progress import track
@@ -26,20 +26,50 @@ class _Score(Protocol):
 def member_scores(
     reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Scores (n,) and, where the reward has several members, each member's (members, n); the text is encoded once."""
+    """Scores (n,) and, where the reward has several members, each member's (members, n); the text is encoded once.
+
+    Raises `TacitError` for scores that are not finite.
+    """
+    members: np.ndarray | None = None
     if isinstance(reward, Pessimistic):
-        scores, found = reward.score_with_members(prompts, completions)
-        return scores, found if found is not None and len(found) > 1 else None
-    if isinstance(reward, Uncertain):
+        scores, members = reward.score_with_members(prompts, completions)
+    elif isinstance(reward, Uncertain):
         members = reward.score_members(prompts, completions)
-        return members.mean(0), members if len(members) > 1 else None
-    return reward.score(prompts, completions), None
+        require_scores(reward.name, members[0] if len(members) else np.empty(0), completions)
+        scores = members.mean(0)
+    else:
+        scores = reward.score(prompts, completions)
+    require_scores(reward.name, scores, completions)
+    return scores, members if members is not None and len(members) > 1 else None
+
+
+def require_scores(name: str, scores: np.ndarray, completions: Sequence[Completion]) -> None:
+    """Raise `TacitError` where a reward gave another number of scores than (n,), or one that is not finite."""
+    if np.shape(scores) != (len(completions),):
+        raise TacitError(
+            f"reward `{name}` gave scores of shape {np.shape(scores)} for {len(completions)} texts. Fit it again"
+        )
+    if len(bad := np.flatnonzero(~np.isfinite(scores))):
+        text = completion_text(completions[bad[0]])[:60]
+        raise TacitError(
+            f"reward `{name}` gave {scores[bad[0]]} for the answer {text!r}. Fit it again, or leave that out"
+        )
 
 
 def spread(members: np.ndarray) -> np.ndarray:
     """Standard deviation over members, (members, n) to (n,), with the divisor members - 1."""
     result: np.ndarray = members.std(axis=0, ddof=1)
     return result
+
+
+def require_completions(evidence: Evidence) -> None:
+    """Raise `EvidenceError` for evidence that holds no answers."""
+    if evidence.kind not in _KINDS:
+        raise EvidenceError(
+            f"evidence of kind {evidence.kind} holds no completions to score",
+            mend="Give rows with `prompt` and `completion`, or comparisons, ratings, outcomes, rankings or steps",
+            source=evidence.source,
+        )
 
 
 def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iterator[list[Row]]:
@@ -60,12 +90,7 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
     Other columns stay. Raises `EvidenceError` for problems, which hold no completion, and for a row that has one of
     these columns already.
     """
-    if evidence.kind not in _KINDS:
-        raise EvidenceError(
-            f"evidence of kind {evidence.kind} holds no completions to score",
-            mend="Give rows with `prompt` and `completion`, or comparisons, ratings, outcomes, rankings or steps",
-            source=evidence.source,
-        )
+    require_completions(evidence)
     scores_of = _KINDS[evidence.kind]
     if evidence.kind == "demonstration" and "score" in evidence.columns.unused:
         scores_of = _KINDS["rating"]  # the rows have a score of their own

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def limited(operation: str, arguments: dict[str, Any], seconds: float) -> Any:
 def check_pattern(pattern: str) -> str:
     """The pattern; raises `TacitError` where it is no regular expression."""
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise TacitError(f"the regular expression {pattern[:80]!r} does not compile ({error}). Fix it") from error
     return pattern
