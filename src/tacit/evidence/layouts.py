@@ -41,6 +41,8 @@ from tacit.evidence.rows import (
     is_list,
     is_plain_answer,
     is_plain_comparison,
+    is_plain_outcome,
+    is_plain_rating,
     is_transcript,
     one_answer,
     pairs_by,
@@ -260,7 +262,7 @@ class _General(SourceColumns):
                     column=judged.columns[0],
                 )
             return None
-        native = judged.native() if plain and not self.request.labels else None
+        fast = judged.native() if plain and not self.request.labels else None
         ours = "label" if judged.kind == "outcome" else "score"
         read = judged.read
 
@@ -268,7 +270,6 @@ class _General(SourceColumns):
             meaning = read(row)
             return [] if meaning is None else [{**without(answer(row), *judged.columns), ours: meaning}]
 
-        fast = None if native is None else lambda row: is_plain_answer(row) and native(row)
         return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast, prompt)
 
     def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
@@ -377,11 +378,11 @@ class _Judged:
     read: Callable[[Row], Any]
 
     def native(self) -> Callable[[Row], bool] | None:
-        """A test for rows whose judgement is a record's own as it stands."""
+        """A test for rows that are records as they stand, where the judgement stands in a record's own column."""
         if self.columns == ("label",) and self.kind == "outcome":
-            return lambda row: type(row.get("label")) is bool
+            return is_plain_outcome
         if self.columns == ("score",) and self.kind == "rating":
-            return lambda row: type(row.get("score")) in (float, int, dict)
+            return is_plain_rating
         return None
 
 

@@ -217,3 +217,14 @@ def is_plain_comparison(row: Row) -> bool:
 def is_plain_answer(row: Row) -> bool:
     """Whether prompt and answer are texts."""
     return type(row.get("completion")) is str and type(row.get("prompt")) is str
+
+
+def is_plain_outcome(row: Row) -> bool:
+    """Whether prompt and answer are texts, and the label is true or false."""
+    return type(row.get("label")) is bool and type(row.get("completion")) is str and type(row.get("prompt")) is str
+
+
+def is_plain_rating(row: Row) -> bool:
+    """Whether prompt and answer are texts, and the score is a number or one for each attribute."""
+    plain = type(row.get("completion")) is str and type(row.get("prompt")) is str
+    return plain and type(row.get("score")) in (float, int, dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -73,7 +74,7 @@ def chunk_of(
         values = [renamed(value, renames) for value in values]
     if left_out:
         values = [without(value, *left_out) for value in values]
-    if layout.known is not None and not all(value.keys() <= layout.known for value in values):
+    if layout.known is not None and not layout.known.issuperset(chain.from_iterable(values)):
         rows, values = _without_late(batch.source, rows, values, layout, faults)
     native = layout.native is not None and transform is None and all(map(layout.native, values))
     mapped = bool(transform) or (layout.records is not None and not native)
