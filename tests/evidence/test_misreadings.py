@@ -363,3 +363,31 @@ def test_an_instruction_that_stands_somewhere_in_the_input_is_kept() -> None:
     assert records(row)[0].prompt == f"{row['instruction']}\n\n{row['input']}"
     row["input"] = "Summarise the article\n\nIt rained."
     assert records(row)[0].prompt == row["input"]
+
+
+# --- columns of published data beside others ---
+
+
+def test_a_judgement_beside_the_columns_of_a_data_set_is_read_or_refused() -> None:
+    pair = {"prompt": "q", "response_1": "x", "response_2": "y", "preference_strength": 2}
+    assert records(pair)[0].chosen == "y"
+    assert records({**pair, "winner": "response_1"})[0].chosen == "x", "a strength without a sign"
+    safe = {"prompt": "q", "response": "x", "is_safe": True}
+    assert records(safe)[0].label
+    assert records({**safe, "rating": 1}, {**safe, "rating": 4})[1].score == 4
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"subreddit": "a", "title": "t", "post": "p", "summary": "s"},
+        {"prompt": "p TL;DR:", "label": "s"},
+        {"Body": "b", "Question": "q", "Answer": "5"},
+    ],
+)
+def test_examples_of_data_sets_that_somebody_judged_are_refused(row: dict[str, Any], tmp_path: Path) -> None:
+    assert len(records(row)) == 1
+    assert len(records({**row, "rating": None})) == 1
+    with pytest.raises(EvidenceError, match=r"column `rating`: a column that judges beside.*--ignore rating"):
+        records({**row, "rating": 1})
+    assert len(read(written(tmp_path, {**row, "rating": 1}), ignore=["rating"])) == 1

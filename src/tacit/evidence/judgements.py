@@ -111,6 +111,11 @@ def is_named(name: str) -> bool:
     return plain in LABELS or plain in SCORES or plain in INVERTED | UNCLEAR or plain in VERDICTS
 
 
+def is_judged(row: Mapping[str, Any]) -> bool:
+    """Whether any column of a row has a name that says that it judges."""
+    return any(map(is_named, row))
+
+
 def parse_codes(
     flag: str, given: Collection[str] | Mapping[str, Any], meanings: Mapping[str, Any], *, numbers: bool
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tacit.errors import EvidenceError
 from tacit.evidence import prompts
+from tacit.evidence.codes import is_blank
 from tacit.evidence.exports import export_layouts
 from tacit.evidence.judgements import (
     CONTEXT,
@@ -71,8 +72,23 @@ def export_of(row: Row, request: Request) -> Layout | None:
                     "the answers are ids of texts that stand in another file",
                     "Give that file with --items FILE (columns `id` and `text`; --item-columns names others)",
                 )
+            if entry.kind in ("demonstration", "problem"):
+                _refuse_judged(entry, seen)
             return entry
     return None
+
+
+def _refuse_judged(entry: Layout, row: Row) -> None:
+    """Raise for a row of good examples or problems in which something judges beside its own columns."""
+    for name, value in row.items():
+        if name not in entry.requires | entry.uses and is_named(name) and not is_blank(value):
+            raise LayoutError(
+                f"a column that judges beside those of {entry.name}, whose rows are of kind {entry.kind}",
+                f"Leave it out with --ignore {name}, or name the prompt and the answer with --columns prompt=..."
+                " completion=...",
+                name,
+                value=value,
+            )
 
 
 def general_layout(peek: Sequence[Row], request: Request) -> Layout | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from tacit.evidence.codes import answer, coded, compared, number
+from tacit.evidence.judgements import is_judged
 from tacit.evidence.layout import LayoutError, Row, Rows, layout, without
 
 _ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
@@ -72,5 +73,11 @@ def turns(prompt: Any) -> Any:
 
 LAYOUTS = (
     layout("helpsteer2", "rating", f"prompt response {' '.join(_ATTRIBUTES)}", ratings),
-    layout("helpsteer2_preference", "comparison", "prompt response_1 response_2 preference_strength", comparisons),
+    layout(
+        "helpsteer2_preference",
+        "comparison",
+        "prompt response_1 response_2 preference_strength",
+        comparisons,
+        lambda row: not is_judged(row),
+    ),
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tacit.evidence.codes import answer, coded, compared
+from tacit.evidence.judgements import is_judged
 from tacit.evidence.layout import Row, Rows, layout, without
 
 _SHARES = {0: 1.0, 1: 0.0}
@@ -49,5 +50,5 @@ LAYOUTS = (
         "prompt response_0 response_1 safer_response_id",
         chosen_by("safer_response_id"),
     ),
-    layout("beavertails", "outcome", "prompt response is_safe", outcomes),
+    layout("beavertails", "outcome", "prompt response is_safe", outcomes, lambda row: not is_judged(row)),
 )
