@@ -275,6 +275,13 @@ def test_a_judgement_that_the_first_rows_lack_is_never_dropped(name: str) -> Non
     assert len(records(*[ONE] * 150, {**ONE, "remark": "down"})) == 151, "other columns are kept"
 
 
+def test_rows_to_score_may_be_judged_late(tmp_path: Path) -> None:
+    rows = [ONE] * 150 + [{**ONE, "label": False}]
+    assert len(read(written(tmp_path, *rows), judged=False)) == 151
+    with pytest.raises(EvidenceError, match="row 151, column `system`"):
+        list(read(written(tmp_path, *rows[:150], {**ONE, "system": "s"}), judged=False))
+
+
 def test_a_person_that_the_first_rows_lack_under_another_name() -> None:
     row = {"prompt": "q", "chosen": "x", "rejected": "y"}
     assert [r.annotator for r in records(row, {**row, "worker_id": 3})] == [None, "3"]

@@ -72,7 +72,7 @@ def export_of(row: Row, request: Request) -> Layout | None:
                     "the answers are ids of texts that stand in another file",
                     "Give that file with --items FILE (columns `id` and `text`; --item-columns names others)",
                 )
-            if entry.kind in ("demonstration", "problem"):
+            if entry.kind in ("demonstration", "problem") and request.judged:
                 _refuse_judged(entry, seen)
             return entry
     return None
@@ -100,7 +100,9 @@ def general_layout(peek: Sequence[Row], request: Request) -> Layout | None:
     if layout is None:
         return None
     known = frozenset(name for row in peek for name in row)
-    return replace(layout, known=known, is_late=is_late(layout.kind, verdict=layout.name == "two_sided"))
+    return replace(
+        layout, known=known, is_late=is_late(layout.kind, verdict=layout.name == "two_sided", judged=request.judged)
+    )
 
 
 class _General(SourceColumns):
@@ -267,8 +269,9 @@ class _General(SourceColumns):
             if self.request.judged:
                 self.refuse_judging([*needed, *prompt.values()], "demonstration")
             name = "messages" if conversation else "alpaca" if "instruction" in self.prompt else "demonstration"
-            fast = is_plain_answer if plain else None
-            return self.made(name, "demonstration", roles, lambda row: [answer(row)], fast, prompt)
+            return self.made(
+                name, "demonstration", roles, lambda row: [answer(row)], is_plain_answer if plain else None, prompt
+            )
         if not self.asked(judged.kind):
             if self.kind == "demonstration":
                 raise EvidenceError(

@@ -81,10 +81,10 @@ def distinct(row: Row, named: Collection[str], source: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in hidden}
 
 
-def is_late(kind: Kind, *, verdict: bool) -> Callable[[str], bool]:
+def is_late(kind: Kind, *, verdict: bool, judged: bool = True) -> Callable[[str], bool]:
     """Whether a column that the first rows do not have would have changed how rows of this kind are read.
 
-    `verdict` says that rows are two answers and a verdict.
+    `verdict` says that rows are two answers and a verdict, `judged` that judgements are read at all.
     """
     fields = KINDS[kind].model_fields
 
@@ -96,7 +96,7 @@ def is_late(kind: Kind, *, verdict: bool) -> Callable[[str], bool]:
             ours = next(ours for ours, names in BESIDE.items() if plain in names)
             return ours in fields
         if kind in ("demonstration", "problem", "outcome", "rating"):
-            return is_named(name) or plain in REJECTED
+            return judged and (is_named(name) or plain in REJECTED)
         return verdict and plain in VERDICTS
 
     return late
