@@ -92,9 +92,9 @@ class Shifted:
 
 @pytest.mark.parametrize("unit", [1e-9, 1e-4, 1.0, 1e4])
 def test_the_checker_tolerates_rounding_of_the_scores_size_alone(unit):
-    """The median of |length - 20| is 15 here, of which 2e-5 are allowed, also where the score is 0."""
+    """The median of |length - 20| is 15 here, of which 2e-5 are allowed, or 4e-4 where that is small; also of a 0."""
     examples = [("p", "a" * length) for length in (20, 5, 35, 20, 1, 3)]
-    for error, right in ((1e-4, True), (1e-3, False)):
+    for error, right in ((1e-4, True), (1e-2, False)):
         findings = {f.demand: f for f in check_reward(Shifted(unit, error), examples)}
         assert findings["batch size does not matter"].ok == right, findings
         assert findings["order does not matter"].ok

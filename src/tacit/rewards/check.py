@@ -136,13 +136,15 @@ def check_reward(
 def allowed(scores: np.ndarray) -> np.ndarray:
     """How far scores (n,) may be from the same ones computed another way, (n,).
 
-        TOLERANCE * max(|s_i|, median |s|)
+        TOLERANCE * max(|s_i|, min(20 m, max(m, 1))),    m = median |s|
 
     Float32 carries 24 bits: 2e-5 is 170 roundings of a number. A score near 0 may differ as much as others, since it is
-    the sum of terms of their size; and where all scores are small, small differences count.
+    the sum of terms of their size. Terms may also be larger than what they add up to, as the constant of a reward is:
+    20 times as large is allowed for, up to a unit of log-odds. Where all scores are small, small differences count.
     """
     size = np.abs(np.asarray(scores, np.float64))
-    return TOLERANCE * np.maximum(size, np.median(size) if size.size else 0.0)
+    usual = float(np.median(size)) if size.size else 0.0
+    return TOLERANCE * np.maximum(size, min(20 * usual, max(usual, 1.0)))
 
 
 def _shape(scores: np.ndarray, n: int) -> str:
