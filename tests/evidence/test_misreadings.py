@@ -241,6 +241,37 @@ def test_ranks_of_scores_that_are_texts() -> None:
         records({"prompt": "q", "completions": ["x", "y"], "scores": ["3", "high"]}, kind="ranking")
 
 
+def test_good_and_bad_for_some_numbers_of_a_scale_are_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, *({**ONE, "score": score} for score in (1, 2, 3)))
+    with pytest.raises(EvidenceError, match=r"row 2, column `score`.*--labels 2=blank"):
+        read(file, labels=["1=bad", "3=good"])
+    evidence = read(file, labels=["1=bad", "2=blank", "3=good"])
+    assert (evidence.kind, [r.label for r in evidence]) == ("outcome", [False, True])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("values", [("yes", "no"), ("True", "False"), ("1", "0")])
+def test_a_column_of_words_that_the_answers_are_too_may_be_the_right_answers(
+    values: tuple[str, str], tmp_path: Path
+) -> None:
+    rows = [{"question": f"q{i}", "response": values[i % 2], "label": values[i // 2]} for i in range(4)]
+    good, bad = (value.lower() for value in values)
+    with pytest.raises(EvidenceError, match=rf"may hold the right answers.*--labels {good}=good.*--ignore label"):
+        records(*rows)
+    evidence = read(written(tmp_path, *rows), labels=[f"{good}=good", f"{bad}=bad"])
+    assert [r.label for r in evidence] == [True, True, False, False]  # type: ignore[attr-defined]
+    assert [r.label for r in records(*({**row, "label": bool(i)} for i, row in enumerate(rows)))] == [False] + [
+        True
+    ] * 3
+
+
+def test_a_column_of_ties_beside_a_verdict() -> None:
+    row = {"prompt": "q", **PAIR}
+    assert records({**row, "winner": None, "tie": True}, {**row, "winner": "B", "tie": None})[0].tie
+    assert not records({**row, "winner": "A", "tie": False})[0].tie
+    with pytest.raises(EvidenceError, match="column `tie`: the row is a tie by this column, and not by the verdict"):
+        records({**row, "winner": "A", "tie": True})
+
+
 # --- columns that not every row has, and that come twice ---
 
 

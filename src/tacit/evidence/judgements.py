@@ -201,6 +201,11 @@ def scale_of(
                 )  # fmt: skip
             return _asked(Scale(column, "outcome", _sign, codes), kind, column, source)
         whole = numbers and min(numbers) >= 1 and max(numbers) <= 10 and len(numbers) > 2
+        if given and binary and (scored or whole):
+            raise _refused(
+                column, "are numbers beside the ones that --labels calls good and bad", values, tokens, source,
+                f"Give each value a meaning, as --labels {tokens[0]}=blank too",
+            )  # fmt: skip
         if scored or whole or (given and not binary):
             return _asked(Scale(column, "rating", number_of, codes), kind, column, source)
         raise _refused(

@@ -28,6 +28,7 @@ from tacit.evidence.judgements import (
     judges,
     require_labels,
     scale_of,
+    shortened,
 )
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, without
 from tacit.evidence.records import KINDS, Kind
@@ -318,6 +319,7 @@ class _General(SourceColumns):
         scales = [scale_of(name, values[name], request.labels, source, asked) for name in values]
         if not scales:
             return None
+        self.refuse_echo(completions, values)
         kinds = {scale.kind for scale in scales if scale is not None}
         if len(scales) == 1 and scales[0] is not None:
             scale = scales[0]
@@ -332,6 +334,23 @@ class _General(SourceColumns):
             f" --ignore {list(values)[-1]}",
             source=source,
         )
+
+    def refuse_echo(self, completions: tuple[str | None, ...], values: Mapping[str, Values]) -> None:
+        """Raise where the answers are such words themselves as judge them (yes and no): these may be the right ones."""
+        answers = {token(row.get(name)) for row in self.peek for name in completions if name} - {None}
+        for name, cells in values.items():
+            if answers and answers <= cells.rows.keys() and not self.request.labels:
+                word = next(iter(cells.rows))
+                raise EvidenceError(
+                    f"the answers are words such as these too ({shortened(list(cells.rows))}): the column may hold the"
+                    " right answers, or judge those that were given",
+                    mend=f"If it judges, say so with --labels {word}=good (or bad) for each value; if it holds the"
+                    f" right answers, leave it out with --ignore {name}",
+                    source=self.request.source,
+                    row=cells.rows[word],
+                    column=name,
+                    value=word,
+                )
 
     def refused(self, column: str, values: Values) -> EvidenceError:
         word = next(iter(values.rows))

@@ -24,6 +24,16 @@ def pairs_by(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:
 
     def records(row: Row) -> Rows:
         share = code.share(row)
+        if token(row.get("tie")) in ("true", "1", "yes"):  # a column beside the verdict
+            if share not in (None, 0.5):
+                raise LayoutError(
+                    "the row is a tie by this column, and not by the verdict",
+                    f"Empty one of them, or leave this column out with --ignore tie (the verdict is"
+                    f" `{code.sides.verdict}`)",
+                    "tie",
+                    value=row["tie"],
+                )
+            share = 0.5
         if share is None:
             return []
         pair = pair_of(without(row, first, second), row[first], row[second], share, shown=code.sides.shown)
