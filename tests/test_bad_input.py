@@ -240,7 +240,7 @@ CASES = [
     ("fit @ranktie.jsonl " + FIT, "ranktie.jsonl: every ranking ties", "a preference"),
     ("fit @short.jsonl " + FIT, "short.jsonl, row 1: 1 ranks for 2 completions", "one rank each"),
     ("fit @nan.jsonl " + FIT, "nan.jsonl, row 1, column `score`: wrong value (found inf)", "a finite number"),
-    ("fit @word.jsonl " + FIT, "word.jsonl, row 1, column `label`: a column of judgements", "--labels maybe=good"),
+    ("fit @word.jsonl " + FIT, "word.jsonl, row 1, column `label`: a column of judgements", "--labels maybe=..."),
     ("fit @negative.jsonl " + FIT, "row 1, column `weight`: wrong value (found -1)", "not negative"),
     ("fit @none.jsonl " + FIT, "none.jsonl, row 4, column `prompt`: the prompt is missing", "Give a text"),
     ("fit @numbers.jsonl " + FIT, "row 1, column `chosen`: wrong value (found True)", "It must be a text"),

@@ -11,7 +11,8 @@ import pytest
 
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence, check, read
-from tacit.evidence.judgements import BAD, CONTEXT, GOOD, INVERTED, LABELS, SCORES, is_named
+from tacit.evidence.names import CONTEXT, INVERTED, LABELS, SCORES, is_named
+from tacit.evidence.values import BAD, GOOD
 
 BINARY: list[tuple[Any, Any]] = [
     *[("up", "down"), ("👍", "👎"), ("👍🏽", "👎🏻"), (1, 0), (1, -1), ("1", "0"), ("+1", "-1"), (1.0, 0.0)],
@@ -125,7 +126,7 @@ def test_a_thousand_columns_are_read_with_the_right_kind_and_sign_or_refused() -
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_column_of_any_name_whose_values_all_judge_stops(layout: tuple[str, str]) -> None:
     for values in (["up", "down"], [0, 1, 1], [1, -1], ["★★", "★★★"], [4, 1, 5], ["👍", "👎", None]):
-        with pytest.raises(EvidenceError, match=r"column `mood`.*--columns label=mood.*--ignore mood"):
+        with pytest.raises(EvidenceError, match=r"column `mood`.*--columns (label|score)=mood.*--ignore mood"):
             Evidence.from_records(rows_of(layout, "mood", values))
     for values in (["open_qa", "closed_qa"], ["up", "up"], ["Level 1", "Level 5"], ["en", "de"], [17, 4000]):
         assert Evidence.from_records(rows_of(layout, "mood", values)).kind in ("demonstration", "problem")
@@ -153,7 +154,7 @@ def test_a_flag_names_the_column_and_another_the_meanings(tmp_path: Path) -> Non
     assert [record.label for record in labelled] == [True, False, True]  # type: ignore[attr-defined]
     rated = read(file, columns={"score": "mood"}, labels={"ok": 3, "meh": 1, "dunno": 2})
     assert [record.score for record in rated] == [3.0, 1.0, 2.0, 3.0]  # type: ignore[attr-defined]
-    with pytest.raises(EvidenceError, match=r"row 3, column `label`.*dunno"):
+    with pytest.raises(EvidenceError, match=r"row 3, column `mood`.*dunno.*--labels ok=good,meh=bad,dunno=\.\.\. "):
         read(file, columns={"label": "mood"}, labels=["ok=good", "meh=bad"])
     with pytest.raises(TacitError, match="give VALUE=MEANING, where the meaning is good, bad, blank or a number"):
         read(file, columns={"label": "mood"}, labels=["ok=fine"])

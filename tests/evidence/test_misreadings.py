@@ -11,7 +11,7 @@ import pytest
 from tacit.conversation import prompt_text
 from tacit.errors import EvidenceError
 from tacit.evidence import Evidence, read
-from tacit.evidence.judgements import MEASURES
+from tacit.evidence.names import MEASURES
 
 USER = {"role": "user", "content": "Name a colour."}
 PAIR = {"response_a": "red", "response_b": "blue"}

@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_named():
     labels = [Outcome(prompt="p", completion=str(i), label=bool(i)) for i in range(2)]
     with pytest.raises(EvidenceError, match="a gate learns from comparisons"):
         rewards.fit(rows, model="attributes", encoder=encoder, gate=labels)
-    with pytest.raises(EvidenceError, match="Fit model `attributes`"):
+    with pytest.raises(EvidenceError, match="Give --model attributes"):
         rewards.fit(rows, model="scalar", encoder=encoder)
 
 

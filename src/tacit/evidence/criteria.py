@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any
 
 from tacit.evidence.codes import is_blank
-from tacit.evidence.judgements import BAD, GOOD, INVERTED, LABELS, SCORES, canonical, is_inverted
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, each, layout, nested
+from tacit.evidence.names import INVERTED, LABELS, SCORES, canonical, is_inverted
+from tacit.evidence.values import BAD, GOOD
 
 VERDICTS = LABELS | {"correctness"}
 """Names of criteria that judge the whole answer, where they say yes or no."""

@@ -14,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.errors import EvidenceError
+from tacit.evidence.advice import listed
 from tacit.evidence.judgements import Meaning
 from tacit.evidence.layout import Layout, LayoutError
 from tacit.evidence.layouts import export_of, general_layout
+from tacit.evidence.paths import root_of
 from tacit.evidence.records import KINDS, Kind, Record
 from tacit.evidence.source_columns import Request
 from tacit.evidence.sources import RawBatch, from_values
 from tacit.evidence.survey import Values, survey
+from tacit.evidence.unread import inner_values
+from tacit.evidence.unrecognised import unrecognised
 from tacit.evidence.validation import Chunk, Transform, chunk_of, renamed, unread_records
 from tacit.evidence.vocabulary import union
 
@@ -251,6 +255,8 @@ def from_raw(
     record; `labels`, `verdict`, `ignore`, `skip_broken` and `judged` are as in `tacit.evidence.read`.
     """
     renames = {theirs: ours for ours, theirs in (columns or {}).items()}
+    theirs = {ours: name for name, ours in renames.items()}
+    ignore = _whole_or_split(ignore, batches())
     peek = _first_rows(batches(), source, renames, ignore)
 
     def values_of(names: Iterable[str], wanted: Callable[[Values], bool]) -> Mapping[str, Values]:
@@ -266,6 +272,8 @@ def from_raw(
         tuple(renames.values()),
         transform is not None,
         judged,
+        theirs=theirs,
+        inner=lambda texts: inner_values(batches(), {theirs.get(name, name) for name in texts}, ignore),
     )
     layout = _recognised(peek, request)
     _require_effect(layout, renames, request)
@@ -273,7 +281,6 @@ def from_raw(
     left_out = [name for name in ignore if name in fields]
     names = dict.fromkeys(name for _, row in peek for name in row)
     known = layout.requires | layout.uses | fields.keys()
-    theirs = {ours: name for name, ours in renames.items()}
     taken = {name for name in names if name in known or layout.reads(name)}
     read = {theirs.get(name, name): layout.roles.get(name, name) for name in names if name in taken}
     unused = [name for name in names if name not in taken]
@@ -302,6 +309,14 @@ def _first_rows(
     raise fault or EvidenceError("there are no records", mend="It needs at least one", source=source)
 
 
+def _whole_or_split(names: Sequence[str], batches: Iterator[RawBatch]) -> tuple[str, ...]:
+    """Names of columns, several of them in one text where commas part them and no column has that name."""
+    if not any("," in name for name in names):
+        return tuple(names)
+    columns = next((batch.values[0].keys() for batch in batches if batch.values), ())
+    return tuple(part for name in names for part in ([name] if name in columns else name.split(",")))
+
+
 def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) -> Layout:
     rows = [value for _, value in peek]
     for row, value in peek:
@@ -313,15 +328,8 @@ def _recognised(peek: Sequence[tuple[int, dict[str, Any]]], request: Request) ->
             raise refusal.at(request.source, row) from refusal
         if layout is not None:
             return layout
-    row, value = peek[0]
-    wanted = f" as kind {request.kind}" if request.kind else ""
-    raise EvidenceError(
-        f"the columns {', '.join(f'`{name}`' for name in union(rows)) or '(none)'} are no layout that is known{wanted}",
-        mend="Name them with --columns (columns= in Python), as chosen=better,rejected=worse; comparisons need"
-        " `prompt`, `chosen`, `rejected`, other kinds are listed in the guide",
-        source=request.source,
-        row=row,
-    )
+    reason, mend = unrecognised(union(rows), request)
+    raise EvidenceError(reason, mend=mend, source=request.source, row=peek[0][0])
 
 
 def _require_effect(layout: Layout, renames: Mapping[str, str], request: Request) -> None:
@@ -351,11 +359,11 @@ def _require_effect(layout: Layout, renames: Mapping[str, str], request: Request
 
 def _present(names: Iterable[str], renames: Mapping[str, str], value: Mapping[str, Any], source: str, row: int) -> None:
     for name in names:
-        if name not in value:
+        if name not in value and root_of(value, name) is None:
             what = f"to read as `{renames[name]}`" if name in renames else "to ignore"
             raise EvidenceError(
                 f"there is no column `{name}` {what}",
-                mend=f"The columns are {', '.join(f'`{column}`' for column in value)}",
+                mend=f"The columns are {listed(value)}",
                 source=source,
                 row=row,
                 column=name,

@@ -6,53 +6,35 @@ answers, one answer with a judgement; last of all, and only where no column judg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tacit.errors import EvidenceError
 from tacit.evidence import prompts
+from tacit.evidence.advice import listed, option
 from tacit.evidence.codes import is_blank
 from tacit.evidence.exports import export_layouts
-from tacit.evidence.judgements import (
-    CONTEXT,
-    INVERTED,
-    LABELS,
-    MEASURES,
-    SCORES,
-    UNCLEAR,
-    VERDICTS,
-    are_numbers,
-    canonical,
-    is_named,
-    judges,
-    require_labels,
-    scale_of,
-    shortened,
-)
+from tacit.evidence.judging import Judging
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, without
-from tacit.evidence.records import KINDS, Kind
+from tacit.evidence.names import LABELS, SCORES, VERDICTS, canonical, is_named, judged_name
+from tacit.evidence.records import Kind
 from tacit.evidence.rows import (
     against_rejected,
     answer_text,
-    attribute_scores,
     comparison_rows,
     continued_steps,
     each_answer,
     has_text_prompt,
-    is_list,
     is_plain_answer,
     is_plain_comparison,
-    is_plain_outcome,
-    is_plain_rating,
     is_transcript,
     one_answer,
     pairs_by,
     ranked_answers,
 )
-from tacit.evidence.source_columns import Request, SourceColumns
-from tacit.evidence.survey import Values, token
-from tacit.evidence.verdicts import code_of, sides_of
+from tacit.evidence.source_columns import Request
+from tacit.evidence.survey import token
+from tacit.evidence.verdicts import HigherScore, Sides, all_sides, code_of, find_sides, scores_beside, sides_of
 from tacit.evidence.vocabulary import (
     COMPLETION,
     COMPLETIONS,
@@ -106,7 +88,7 @@ def general_layout(peek: Sequence[Row], request: Request) -> Layout | None:
     )
 
 
-class _General(SourceColumns):
+class _General(Judging):
     """The general layouts of one source, tried in turn."""
 
     def layout(self) -> Layout | None:
@@ -120,19 +102,18 @@ class _General(SourceColumns):
     def two_sided(self) -> Layout | None:
         if not self.asked("comparison"):
             return None
-        candidates = sides_of(self.row)
+        candidates = sides_of(self.row, self.request.theirs) or self.named_by_verdict()
         if not candidates:
-            return None
+            return self.two_scored()
         values = self.request.survey([sides.verdict for sides in candidates], lambda values: True)
         filled = [sides for sides in candidates if values[sides.verdict].count]
         explicit = [sides for sides in filled if canonical(sides.verdict) in self.request.named]
         if not filled:
             filled = candidates[:1]
         if len(filled) > 1 and len(explicit) != 1:
-            names = ", ".join(f"`{sides.verdict}`" for sides in filled)
             raise EvidenceError(
-                f"the columns {names} all say which answer is better",
-                mend=f"Leave out all but one, as --ignore {filled[-1].verdict}",
+                f"the columns {listed([sides.shown_verdict for sides in filled])} all say which answer is better",
+                mend=f"Leave out all but one, as {option('--ignore', filled[-1].shown_verdict)}",
                 source=self.request.source,
             )
         sides = (explicit or filled)[0]
@@ -151,6 +132,29 @@ class _General(SourceColumns):
         }
         layout = self.made("two_sided", "comparison", columns, records, prompt=prompt)
         return replace(layout, uses=layout.uses | set(sides.models or ()))
+
+    def two_scored(self) -> Layout | None:
+        """Two answers with a score each, and no verdict."""
+        pair = next(iter(all_sides(self.row)), None)
+        scores = None if pair is None else scores_beside(self.row, pair)
+        if pair is None or scores is None or find_sides(self.row) is None:
+            return None
+        self.refuse_ids(pair)
+        prompt = {ours: theirs for ours, theirs in self.with_conversation().items() if theirs not in pair}
+        records = pairs_by(HigherScore(Sides(*pair, scores[0]), scores), self.repeats(*pair))
+        roles = zip((*pair, *scores), ("first answer", "second answer", "its score", "its score"), strict=True)
+        return self.made("two_scored", "comparison", dict(roles), records, prompt=prompt)
+
+    def named_by_verdict(self) -> list[Sides]:
+        """Two answers in columns that the words of a verdict name, as `gpt-4` and `llama-2` do."""
+        names = [name for name in self.row if judged_name(name) in VERDICTS]
+        values = self.request.survey(names, lambda values: True) if names else {}
+        for verdict, said in values.items():
+            spoken = {canonical(word) for word in said.rows} - {""}
+            sides = [name for name in self.row if name != verdict and canonical(name) in spoken]
+            if len(sides) == 2 and all(isinstance(self.row[side], str) for side in sides):
+                return [Sides(sides[0], sides[1], verdict)]
+        return []
 
     # --- chosen and rejected ---
 
@@ -292,89 +296,6 @@ class _General(SourceColumns):
 
         return self.made(judged.kind, judged.kind, roles | dict.fromkeys(judged.columns, ours), records, fast, prompt)
 
-    def judged(self, completions: tuple[str | None, ...]) -> _Judged | None:
-        """What judges the one answer of a row; None where nothing does."""
-        request, source = self.request, self.request.source
-        aside = {*completions, *self.prompt.values()}
-        columns = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
-        known = [name for name in columns if is_named(name)]
-        known = [name for name in known if not is_list(self.row[name])]
-        if not known:
-            return None
-        explicit = next((name for name in ("label", "score") if name in known and self.is_filled(name)), None)
-        if explicit == "score" and any(isinstance(row.get("score"), Mapping) for row in self.peek):
-            return _Judged("rating", ("score",), lambda row: row["score"])
-        if explicit and not request.labels and _is_native(explicit, self.peek):
-            kind: Kind = "outcome" if explicit == "label" else "rating"
-            if self.kind in (None, kind):
-                return _Judged(kind, (explicit,), lambda row: None if token(row[explicit]) is None else row[explicit])
-        names: list[str] = [explicit] if explicit else known
-        values = {name: found for name, found in request.survey(names, lambda values: True).items() if found.count}
-        for name in values:
-            plain = canonical(name)
-            if plain in INVERTED | UNCLEAR or (plain in VERDICTS and plain not in LABELS | SCORES):
-                raise self.refused(name, values[name])
-        require_labels(values, request.labels, source)
-        asked = self.kind if self.kind in ("outcome", "rating") else None
-        scales = [scale_of(name, values[name], request.labels, source, asked) for name in values]
-        if not scales:
-            return None
-        self.refuse_echo(completions, values)
-        kinds = {scale.kind for scale in scales if scale is not None}
-        if len(scales) == 1 and scales[0] is not None:
-            scale = scales[0]
-            return _Judged(scale.kind, (scale.column,), lambda row: scale.value(row.get(scale.column)))
-        if kinds == {"rating"} and None not in scales:
-            read = [scale for scale in scales if scale is not None]
-            return _Judged("rating", tuple(scale.column for scale in read), lambda row: attribute_scores(row, read))
-        shown = ", ".join(f"`{name}`" for name in values)
-        raise EvidenceError(
-            f"the columns {shown} all judge the answer",
-            mend=f"Give the one to learn from as --columns label={next(iter(values))}, or leave the others out, as"
-            f" --ignore {list(values)[-1]}",
-            source=source,
-        )
-
-    def refuse_echo(self, completions: tuple[str | None, ...], values: Mapping[str, Values]) -> None:
-        """Raise where the answers are such words themselves as judge them (yes and no): these may be the right ones."""
-        answers = {token(row.get(name)) for row in self.peek for name in completions if name} - {None}
-        for name, cells in values.items():
-            if answers and answers <= cells.rows.keys() and not self.request.labels:
-                word = next(iter(cells.rows))
-                raise EvidenceError(
-                    f"the answers are words such as these too ({shortened(list(cells.rows))}): the column may hold the"
-                    " right answers, or judge those that were given",
-                    mend=f"If it judges, say so with --labels {word}=good (or bad) for each value; if it holds the"
-                    f" right answers, leave it out with --ignore {name}",
-                    source=self.request.source,
-                    row=cells.rows[word],
-                    column=name,
-                    value=word,
-                )
-
-    def refused(self, column: str, values: Values) -> EvidenceError:
-        word = next(iter(values.rows))
-        higher = f", --columns score={column} if higher is better" if are_numbers(values) else ""
-        return EvidenceError(
-            "a column that judges, and not by a name whose values are known",
-            mend=f"Say what its values mean, as --columns label={column} --labels {word}=bad (good, blank, a number)"
-            f"{higher}, or leave it out with --ignore {column}",
-            source=self.request.source,
-            row=values.rows[word],
-            column=column,
-            value=word,
-        )
-
-    def refuse_judging(self, columns: Iterable[str | None], kind: Kind) -> None:
-        """Raise for a column of any name all of whose values could be judgements, of which there are two or more."""
-        aside = {*columns, *self.beside.values(), *KINDS[kind].model_fields}
-        names = [name for name in self.row if name not in aside and canonical(name) not in CONTEXT]
-        measured = [name for name in names if MEASURES & set(canonical(name).split("_"))]
-        values = {**self.request.survey(names, judges), **self.request.survey(measured, are_numbers)}
-        for name, cells in values.items():
-            if len(cells.rows) > 1:
-                raise self.refused(name, cells)
-
     # --- problems ---
 
     def problem(self) -> Layout | None:
@@ -405,27 +326,3 @@ class _General(SourceColumns):
                 column=columns[0],
             )
         return next(iter(columns), None)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What judges one answer: the kind of evidence it gives, the columns, and what a row says."""
-
-    kind: Kind
-    columns: tuple[str, ...]
-    read: Callable[[Row], Any]
-
-    def native(self) -> Callable[[Row], bool] | None:
-        """A test for rows that are records as they stand, where the judgement stands in a record's own column."""
-        if self.columns == ("label",) and self.kind == "outcome":
-            return is_plain_outcome
-        if self.columns == ("score",) and self.kind == "rating":
-            return is_plain_rating
-        return None
-
-
-def _is_native(column: str, peek: Sequence[Row]) -> bool:
-    """Whether `label` or `score` holds true and false, or numbers, as records do, in all of the first rows."""
-    cells = [row[column] for row in peek if row.get(column) is not None]
-    types = (bool,) if column == "label" else (float, int)
-    return bool(cells) and all(type(cell) in types for cell in cells)

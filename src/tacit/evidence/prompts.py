@@ -12,11 +12,12 @@ from typing import Any
 
 from tacit.conversation import completion_text, message_text, parse_transcript, prompt_text
 from tacit.evidence.codes import is_blank
-from tacit.evidence.judgements import canonical
 from tacit.evidence.layout import LayoutError, Row, is_messages, without
+from tacit.evidence.names import canonical, hints_at_judgement, is_about, is_named
 
 MAIN = (
     *("prompt", "instruction", "question", "query", "problem", "user_prompt", "user_message", "user_input", "input"),
+    *("prompt_text", "user_query", "user_question"),
     "context",
 )
 """Columns that can be the prompt by themselves, in the order in which they are looked for and joined."""
@@ -29,14 +30,23 @@ CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialo
 PROMPT_COLUMNS = (*MAIN, *BESIDE, *SYSTEM, *HISTORY)
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
 _SEPARATOR = "\n\n"
+_NEAR = {"prompt", "question", "instruction", "query"}
 _CLEAR = 8
 """Characters of a prompt below which an answer that begins with it may do so by chance."""
 
 
 def prompt_columns(names: Sequence[str]) -> dict[str, str]:
-    """The columns of a prompt among these: ours to theirs, in the order in which they are joined."""
+    """The columns of a prompt among these: ours to theirs, in the order in which they are joined.
+
+    Where none has such a name, the only one with such a word in its name is the prompt (`Prompt shown`).
+    """
     plain = {canonical(name): name for name in reversed(names)}
-    return {ours: plain[ours] for ours in PROMPT_COLUMNS if ours in plain}
+    columns = {ours: plain[ours] for ours in PROMPT_COLUMNS if ours in plain}
+    if columns.keys().isdisjoint(MAIN):
+        texts = [name for name in names if not (is_about(name) or is_named(name) or hints_at_judgement(name))]
+        near = [name for name in texts if not _NEAR.isdisjoint(canonical(name).split("_"))]
+        columns |= {"prompt": near[0]} if len(near) == 1 else {}
+    return columns
 
 
 def compose(row: Row, columns: Mapping[str, str]) -> Any:
@@ -105,7 +115,7 @@ def split_conversation(messages: Sequence[Mapping[str, Any]], column: str) -> tu
     if len(messages) < 2 or messages[-1].get("role") not in ("assistant", "tool", "function"):
         raise LayoutError(
             "the conversation does not end with an answer",
-            "Give two or more {role, content}, the last of role assistant",
+            "Give two or more {role, content}, the last of role assistant, or leave such rows out with --skip-broken",
             column,
             value=messages,
         )

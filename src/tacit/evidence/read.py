@@ -44,7 +44,7 @@ def read(
         Columns of the source under other names: ours to theirs, as `{"chosen": "better", "rejected": "worse"}`.
     labels
         What values of a judgement of one answer mean, as `["ok=good", "poor=bad", "none=blank"]` or a mapping; numbers
-        in place of good and bad make ratings. Every other value is read by the tables of `tacit.evidence.judgements`.
+        in place of good and bad make ratings. Every other value is read by the tables of `tacit.evidence.values`.
     verdict
         What values of a verdict between two answers mean: first, second, tie or blank, as `["0=first", "1=second"]`.
     ignore

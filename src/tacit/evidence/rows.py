@@ -15,10 +15,10 @@ from tacit.evidence.codes import number
 from tacit.evidence.judgements import Meaning, Scale
 from tacit.evidence.layout import LayoutError, Row, Rows, is_messages, pair_of, without
 from tacit.evidence.survey import token
-from tacit.evidence.verdicts import VerdictCode
+from tacit.evidence.verdicts import HigherScore, VerdictCode
 
 
-def pairs_by(code: VerdictCode, strip: bool) -> Callable[[Row], Rows]:
+def pairs_by(code: VerdictCode | HigherScore, strip: bool) -> Callable[[Row], Rows]:
     """A function from a row with two answers and a verdict to a comparison; none where there is no verdict."""
     first, second = code.sides.first, code.sides.second
 

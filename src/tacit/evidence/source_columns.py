@@ -9,8 +9,9 @@ from typing import Any
 from tacit.errors import EvidenceError
 from tacit.evidence import prompts
 from tacit.evidence.codes import is_blank
-from tacit.evidence.judgements import VERDICTS, Meaning, canonical
+from tacit.evidence.judgements import Meaning
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, without
+from tacit.evidence.names import VERDICTS, canonical
 from tacit.evidence.records import KINDS, Kind
 from tacit.evidence.rows import is_list
 from tacit.evidence.survey import Values, token
@@ -37,6 +38,14 @@ class Request:
     """Whether texts are looked up by their ids (--items)."""
     judged: bool = True
     """Whether judgements of single answers are read; otherwise these are answers to score, whatever judges them."""
+    theirs: Mapping[str, str] = field(default_factory=dict)
+    """What the source calls the columns that --columns renamed."""
+    inner: Callable[[Collection[str]], Mapping[str, Values]] = lambda texts: {}
+    """The values inside objects and lists by their paths; texts of some columns are left as they are."""
+
+    def title(self, column: str) -> str:
+        """What the source calls a column."""
+        return self.theirs.get(column, column)
 
 
 class SourceColumns:

@@ -13,14 +13,16 @@ from tacit.evidence.sources import RawBatch
 LIMIT = 1000
 """Different values of a column that are remembered; of further numbers only that they are numbers."""
 _NUMBER = re.compile(r"[+\-−]?(?:\d+\.?\d*|\.\d+)(?:e[+\-]?\d+)?", re.IGNORECASE | re.ASCII)
-_BLANK = {"", "nan", "null", "n/a", "na", "<na>", "#n/a", "nat"}
+_MARK = re.compile(r"\[\[([^\[\]]{1,20})\]\]")
+_BLANK = {"", "\\n", "nan", "null", "n/a", "na", "<na>", "#n/a", "nat"}
 
 
 def token(value: Any) -> str | None:
     """A value as tables of words and codes name it: lower case, 1 for 1.0 and True apart; None for a blank.
 
-    Blank cells (nothing, NaN, "", "n/a", "null") say nothing. Lists of one value stand for it; other lists and objects
-    are written as they are, which no table knows.
+    Blank cells (nothing, NaN, "", "n/a", "null", `\\N`) say nothing. A text with one mark `[[...]]`, as judges are
+    asked to write, says what is marked. Lists of one value stand for it; other lists and objects are written as they
+    are, which no table knows.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -29,6 +31,8 @@ def token(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = " ".join(str(value).split()).lower()
+    if "[[" in text and len(marks := set(_MARK.findall(text))) == 1:
+        text = marks.pop().strip()
     if text in _BLANK:
         return None
     number = number_of(text)

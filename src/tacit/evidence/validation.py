@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from tacit.conversation import unread_parts
 from tacit.errors import EvidenceError
 from tacit.evidence.layout import Layout, LayoutError, without
+from tacit.evidence.paths import at, root_of
 from tacit.evidence.records import KINDS, Kind, Record
 from tacit.evidence.sources import RawBatch
 
@@ -57,8 +58,11 @@ class Chunk:
 
 
 def renamed(row: dict[str, Any], renames: Mapping[str, str]) -> dict[str, Any]:
-    """A row under other names (theirs to ours)."""
-    return {renames.get(name, name): value for name, value in row.items()} if renames else row
+    """A row under other names (theirs to ours), which may be paths into its objects."""
+    if not renames:
+        return row
+    taken = {renames.get(name, name): value for name, value in row.items()}
+    return taken | {ours: at(row, path) for path, ours in renames.items() if path not in row and root_of(row, path)}
 
 
 def chunk_of(

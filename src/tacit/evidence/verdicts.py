@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tacit.errors import EvidenceError
-from tacit.evidence.judgements import VERDICTS, canonical, shortened
+from tacit.evidence.advice import codes as typed_codes
+from tacit.evidence.advice import option, shortened
 from tacit.evidence.layout import LayoutError, Row
+from tacit.evidence.names import VERDICTS, canonical, hints_at_verdict
 from tacit.evidence.sources import words
 from tacit.evidence.survey import Values, number_of, token
 
@@ -22,6 +24,7 @@ TIES = words(
     """
     tie tied ties equal equals equally draw drawn same both neither bothbad both_bad tie_bothbad tie_both_bad
     both_good tie_bothgood no_preference no_difference indifferent a=b b=a similar equally_good equally_bad
+    both_are_bad both_are_good about_the_same the_same about_equal equal_quality neither_is_better no_winner = ==
     """
 )
 """Words for a tie, both answers being bad included."""
@@ -67,6 +70,20 @@ class Sides:
     second: str
     verdict: str
     models: tuple[str, str] | None = None
+    titles: tuple[str, str] | None = None
+    """What the source calls the two answers, where --columns renamed them."""
+    title: str | None = None
+    """What the source calls the verdict."""
+
+    @property
+    def shown_names(self) -> tuple[str, str]:
+        """The two answers as messages name them."""
+        return self.titles or (self.first, self.second)
+
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict as messages name it."""
+        return self.title or self.verdict
 
     @property
     def shown(self) -> bool:
@@ -114,16 +131,25 @@ def find_sides(row: Row) -> tuple[str, str] | None:
     return pairs[0] if pairs else None
 
 
-def sides_of(row: Row) -> list[Sides]:
-    """The two answers with each column that may be their verdict; empty where a row has no two answers."""
+def sides_of(row: Row, theirs: Mapping[str, str]) -> list[Sides]:
+    """The two answers with each column that may be their verdict; empty where a row has no two answers.
+
+    A column whose name only holds a word for a verdict is one where no other has such a name. `theirs` is what the
+    source calls columns that were renamed.
+    """
     pairs = all_sides(row)
     aside = {column for pair in pairs for column in pair}
     plain = {canonical(name): name for name in row if name not in aside}
     names = [plain[word] for word in VERDICTS if word in plain]
     if not names and pairs and canonical(pairs[0][0]) == "output_1":
         names = [plain[word] for word in ("label",) if word in plain]
+    if pairs and not names:
+        names = [name for name in plain.values() if hints_at_verdict(name)]
     pair = find_sides(row) if names else None
-    return [Sides(*pair, name, _models(row)) for name in names] if pair else []
+    if pair is None:
+        return []
+    titles = (theirs.get(pair[0], pair[0]), theirs.get(pair[1], pair[1]))
+    return [Sides(*pair, name, _models(row), titles, theirs.get(name)) for name in names]
 
 
 def _models(row: Row) -> tuple[str, str] | None:
@@ -138,6 +164,43 @@ def _models(row: Row) -> tuple[str, str] | None:
 
 def _is_answer(value: Any) -> bool:
     return value is None or isinstance(value, str | list | int | float)
+
+
+def scores_beside(row: Row, pair: tuple[str, str]) -> tuple[str, str] | None:
+    """Columns with a score of each of two answers, whose names end (or begin) as theirs do; the higher one wins."""
+    plain = {canonical(name): name for name in row if name not in pair}
+    for first, second in _SUFFIXES:
+        if not all(
+            end in re.split(r"_|(?=\d$)", canonical(side)) for end, side in zip((first, second), pair, strict=True)
+        ):
+            continue
+        for stem in ("score", "rating", "stars", "reward", "quality"):
+            for shape in ("{stem}_{end}", "{stem}{end}", "{end}_{stem}"):
+                names = [plain.get(shape.format(stem=stem, end=end)) for end in (first, second)]
+                if names[0] is not None and names[1] is not None:
+                    return names[0], names[1]
+    return None
+
+
+@dataclass(frozen=True)
+class HigherScore:
+    """A verdict by the scores of two answers: the higher one is better, equal ones tie, a blank one says nothing."""
+
+    sides: Sides
+    scores: tuple[str, str]
+
+    def share(self, row: Row) -> float | None:
+        """1 where the first answer has the higher score, 0 the second, 0.5 for a tie, None where a score is blank."""
+        numbers = []
+        for column in self.scores:
+            word = token(row.get(column))
+            if word is None:
+                return None
+            number = number_of(word)
+            if number is None:
+                raise LayoutError("the score is no number", "Give a number", column, value=row.get(column))
+            numbers.append(number)
+        return 0.5 if numbers[0] == numbers[1] else float(numbers[0] > numbers[1])
 
 
 @dataclass(frozen=True)
@@ -166,13 +229,7 @@ class VerdictCode:
                 return named
             if _plain(word) in SKIPPED:
                 return None
-        raise LayoutError(
-            "the verdict names no side",
-            f"Write `{sides.first}`, `{sides.second}` or `tie`, or say what the value means, as --verdict"
-            f" {word}=first (or second, tie, blank)",
-            sides.verdict,
-            value=value,
-        )
+        raise LayoutError("the verdict names no side", _written(word, sides), sides.shown_verdict, value=value)
 
 
 def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], source: str) -> VerdictCode:
@@ -189,7 +246,7 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
             f"--verdict explains {', '.join(codes)}, and no row has such a verdict",
             mend=f"The values are {shortened(list(values.rows))}",
             source=source,
-            column=sides.verdict,
+            column=sides.shown_verdict,
         )
     if numbers and alpaca and all(number == 0 or 1 <= number <= 2 for number in numbers) and set(numbers) != {0, 1}:
         label = canonical(sides.verdict) == "label"
@@ -203,36 +260,45 @@ def code_of(sides: Sides, values: Values, codes: Mapping[str, float | None], sou
             mend=_both_readings(sides, numbers, values.many),
             source=source,
             row=values.rows[odd],
-            column=sides.verdict,
+            column=sides.shown_verdict,
         )
     return VerdictCode(sides, codes)
 
 
+def _written(word: str, sides: Sides) -> str:
+    """How to write a verdict, or to say what a word means."""
+    first, second = sides.shown_names
+    flag = option("--verdict", f"{word}=tie")
+    return f"Write `{first}`, `{second}` or `tie`, or say what the value means, as {flag} (or first, second, blank)"
+
+
 def _both_readings(sides: Sides, numbers: list[float], many: bool) -> str:
-    """How to go on: --verdict with low values naming the first answer, and the other way round."""
+    """How to go on: --verdict with low values naming the first answer, and the other way round.
+
+    Of 0 to 2 or 1 to 3 or 4 the ones past the two that name a side are ties; of other numbers those in the middle.
+    """
+    first, second = sides.shown_names
     if many or len(numbers) > 9:
         return (
-            f"Write which answer won as `{sides.first}`, `{sides.second}` or `tie`, or as a number from 1 to 2 in"
+            f"Write which answer won as `{first}`, `{second}` or `tie`, or as a number from 1 to 2 in"
             " columns `output_1`, `output_2`, `preference`"
         )
     ends = [f"{number:g}" for number in numbers] or ["false", "true"]
     if len(ends) == 1:
-        return (
-            f"Give --verdict {ends[0]}=first if it names `{sides.first}`, --verdict {ends[0]}=second if it names"
-            f" `{sides.second}`, or --verdict {ends[0]}=tie"
-        )
-    half = len(ends) // 2
-    readings = [
-        ",".join(
-            [f"{end}={low}" for end in ends[:half]]
-            + [f"{end}=tie" for end in ends[half : len(ends) - half]]
-            + [f"{end}={high}" for end in ends[-half:]]
-        )
-        for low, high in (("first", "second"), ("second", "first"))
-    ]
+        named, other, tie = (option("--verdict", f"{ends[0]}={meaning}") for meaning in ("first", "second", "tie"))
+        return f"Give {named} if it names `{first}`, {other} if it names `{second}`, or {tie}"
+    half, counted = len(ends) // 2, numbers in ([0, 1, 2], [0, 1, 2, 3], [1, 2, 3], [1, 2, 3, 4])
+    readings = []
+    for low, high in (("first", "second"), ("second", "first")):
+        if counted:
+            said = {ends[0]: low, ends[1]: high} | dict.fromkeys(ends[2:], "tie")
+        else:
+            said = dict.fromkeys(ends[:half], low) | dict.fromkeys(ends[half : len(ends) - half], "tie")
+            said |= dict.fromkeys(ends[-half:], high)
+        readings.append(option("--verdict", typed_codes(said)))
     return (
-        f"Give --verdict {readings[0]} if {ends[0]} names `{sides.first}`, or --verdict {readings[1]} if it names"
-        f" `{sides.second}`"
+        f"Give {readings[0]} if {ends[0]} names `{first}`, or {readings[1]} if it names"
+        f" `{second}`; each may be first, second, tie or blank"
     )
 
 
@@ -245,6 +311,7 @@ def _named(word: str, row: Row, sides: Sides) -> float | None:
         share
         for share in (
             _by_name(word, (sides.first, sides.second)),
+            _by_name(word, sides.shown_names),
             _by_model(word, row, sides),
             _by_phrase(word, sides),
             _by_text(word, (row.get(sides.first), row.get(sides.second))),
@@ -254,17 +321,16 @@ def _named(word: str, row: Row, sides: Sides) -> float | None:
     if len(readings) > 1:
         raise LayoutError(
             "the verdict can be read in two ways, since an answer or a model is called like that too",
-            f"Write `{sides.first}`, `{sides.second}` or `tie`, or say what the value means, as --verdict"
-            f" {word}=first (or second, tie, blank)",
-            sides.verdict,
+            _written(word, sides),
+            sides.shown_verdict,
             value=row.get(sides.verdict),
         )
     return next(iter(readings), None)
 
 
 def _by_name(word: str, names: tuple[str, str]) -> float | None:
-    plain = _plain(word)
-    return next((share for name, share in zip(names, (1.0, 0.0), strict=True) if plain == canonical(name)), None)
+    said = {_plain(word), canonical(word)} - {""}
+    return next((share for name, share in zip(names, (1.0, 0.0), strict=True) if canonical(name) in said), None)
 
 
 def _by_model(word: str, row: Row, sides: Sides) -> float | None:
@@ -278,8 +344,8 @@ def _by_model(word: str, row: Row, sides: Sides) -> float | None:
     if first == second:
         raise LayoutError(
             "the verdict names a model that gave both answers",
-            f"Write `{sides.first}` or `{sides.second}`",
-            sides.verdict,
+            f"Write `{sides.shown_names[0]}` or `{sides.shown_names[1]}`",
+            sides.shown_verdict,
             value=row.get(sides.verdict),
         )
     return float(word == first)
@@ -291,7 +357,7 @@ def _by_text(word: str, answers: tuple[Any, Any]) -> float | None:
 
 
 def _by_phrase(word: str, sides: Sides) -> float | None:
-    if _plain(word) in TIES or _plain(word) in ("tie_(bothbad)", "both_are_bad", "both_are_good"):
+    if _plain(word) in TIES or _plain(word) == "tie_(bothbad)":
         return 0.5
     said = word.strip(" .!'\"[]()*")
     if ordered := _BETTER.fullmatch(said):

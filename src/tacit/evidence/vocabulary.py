@@ -8,8 +8,8 @@ from typing import Any
 from tacit.errors import EvidenceError
 from tacit.evidence import prompts
 from tacit.evidence.codes import is_blank
-from tacit.evidence.judgements import VERDICTS, canonical, is_named
 from tacit.evidence.layout import Row
+from tacit.evidence.names import VERDICTS, canonical, is_named
 from tacit.evidence.records import KINDS, Kind
 
 PREFERENCES = (
@@ -22,10 +22,15 @@ REJECTED = ("rejected", "loser", "rejected_response", "dispreferred", "worse", "
 COMPLETION = (
     *("completion", "response", "output", "reply", "solution", "generation", "generated_text", "model_output"),
     *("model_response", "llm_output", "llm_response", "bot_response", "assistant", "prediction", "generated"),
+    *("bot_reply", "assistant_response", "assistant_reply", "ai_response", "model_reply", "completion_text"),
+    *("response_text", "output_text", "generated_response", "generated_answer", "model_answer"),
 )
 COMPLETIONS = ("completions", "responses", "generations", "outputs", "candidates", "answers")
 REFERENCES = ("answer", "reference", "ground_truth", "target")
-ANNOTATOR = ("annotator", "worker", "worker_id", "annotator_id", "rater", "rater_id", "labeler", "labeller")
+ANNOTATOR = (
+    *("annotator", "worker", "worker_id", "annotator_id", "rater", "rater_id", "evaluator", "labeler", "labeller"),
+    *("reviewer", "reviewer_id"),
+)
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "annotator": ANNOTATOR,
     "tie": ("tie",),

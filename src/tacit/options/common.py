@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,7 +124,8 @@ class Reading(Options):
     kind: Annotated[Kind | None, Parameter(group="Reading")] = None
     """What people gave, where the columns allow several readings."""
     columns: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
-    """Columns under other names, as prompt=question chosen=better; label=COLUMN judges an answer."""
+    """Columns under other names, as prompt=question chosen=better; label=COLUMN judges an answer, and a path as
+    label=metadata.feedback goes into objects."""
     labels: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
     """What values of a judgement mean, as ok=good poor=bad none=blank, or numbers, as poor=1 ok=2 great=3."""
     verdict: Annotated[tuple[str, ...], Parameter(group="Reading"), Many] = ()
@@ -158,7 +160,7 @@ class Reading(Options):
             "columns": pairs("--columns", self.columns) or None,
             "labels": self.labels,
             "verdict": self.verdict,
-            "ignore": [name for text in self.ignore for name in text.split(",")],
+            "ignore": list(self.ignore),
             "items": self.items,
             "item_columns": pairs("--item-columns", self.item_columns) or None,
             "skip_broken": self.skip_broken,
@@ -168,7 +170,7 @@ class Reading(Options):
 def pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
     """Our names to theirs, from ours=theirs."""
     named: dict[str, str] = {}
-    for pair in (part for text in given for part in text.split(",")):
+    for pair in (part for text in given for part in re.split(r",(?=\s*[a-z_]+\s*=)", text)):
         ours, equals, theirs = (part.strip() for part in pair.partition("="))
         if not (ours and equals and theirs):
             raise TacitError(f"{flag} {pair}: give ours=theirs, as prompt=question")

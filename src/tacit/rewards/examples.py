@@ -107,7 +107,7 @@ def collect(
                 elif isinstance(record.score, dict):
                     raise EvidenceError(
                         "ratings with several attributes need one attribute named",
-                        mend="Fit model `attributes`, or keep one number per row in column `score`.",
+                        mend="Give --model attributes, or keep one number per row in column `score`.",
                         source=source,
                         column="score",
                         value=record.score,

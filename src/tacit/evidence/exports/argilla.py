@@ -21,8 +21,8 @@ from typing import Any
 from tacit.evidence.codes import dense_ranks, is_blank, number
 from tacit.evidence.criteria import Judgement, is_outcome, judged, meaning, outcomes, ratings
 from tacit.evidence.exchange import Text, conversation
-from tacit.evidence.judgements import canonical
 from tacit.evidence.layout import Layout, LayoutError, Row, Rows, layout, nested, pair_of, without
+from tacit.evidence.names import canonical
 from tacit.evidence.records import Kind
 
 _PROMPTS = ("system", "system_prompt", "context", "chat", "instruction", "prompt", "question", "query", "input")

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from tacit.evidence.codes import answer, coded, compared, number
-from tacit.evidence.judgements import is_judged
 from tacit.evidence.layout import LayoutError, Row, Rows, layout, without
+from tacit.evidence.names import is_judged
 
 _ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _MARK = "<extra_id_1>"

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tacit.evidence.codes import answer, coded, compared
-from tacit.evidence.judgements import is_judged
 from tacit.evidence.layout import Row, Rows, layout, without
+from tacit.evidence.names import is_judged
 
 _SHARES = {0: 1.0, 1: 0.0}
 _RIGHT = "0 (`response_0`) or 1 (`response_1`)"
