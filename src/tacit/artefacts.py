@@ -4,8 +4,8 @@ Whatever is written takes shape in a workspace, a hidden folder `.NAME.tacit-1a2
 when it is complete. The workspace is locked while its process lives, so that the next run knows, and removes, what a
 killed one left.
 
-A saved folder lists its files in `.tacit.json`. It is replaced only where it holds no other file. Nothing is pickled;
-modes follow the umask.
+A saved folder lists its files in `.tacit.json`, or a reward in its manifest. It is replaced only where it holds no
+other file. Nothing is pickled; modes follow the umask.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class FileList:
 
 
 def read_list(folder: Path) -> FileList | None:
-    """The list in a folder; None where there is none that can be read."""
-    try:
-        value = json.loads((folder / LIST).read_text("utf-8"))
-        return FileList(value["verb"], tuple(map(str, value["files"])))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    """The list in a folder, or that in the manifest of a reward; None where there is none that can be read."""
+    for name, key in ((LIST, "files"), ("reward.json", "contents")):
+        try:
+            value = json.loads((folder / name).read_text("utf-8"))
+            return FileList(value.get("verb"), tuple(map(str, value[key])))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+    return None
 
 
 def write_list(folder: Path, verb: str | None, files: Sequence[str]) -> None:
@@ -148,6 +152,11 @@ def require_replaceable(
 def resolved(path: Path) -> Path:
     """The file or folder itself, behind symbolic links."""
     return Path(os.path.realpath(path))
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files in a folder by their paths inside, without its own list of them."""
+    return [str(name) for name in _files(folder) if name != PurePosixPath(LIST)]
 
 
 def relative_to(value: Any, folder: Path) -> Any:
@@ -255,7 +264,8 @@ def no_room(error: BaseException) -> str | None:
     """Why nothing more could be written, where that was it: the disk is full, say."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return _reason(error)
-    return "no space left on device" if _NO_ROOM_TEXT.search(str(error)) else None
+    said = _NO_ROOM_TEXT.search(str(error))
+    return said and (said[0].lower() if said[0][0].isalpha() else "no space left on device")
 
 
 def _reason(error: OSError) -> str:
@@ -296,11 +306,17 @@ def _lock(folder: Path, *, wait: bool) -> int | None:
 
 @contextmanager
 def atomic_directory(
-    path: str | Path, manifest: str | None = None, verb: str | None = None, *, overwrite: bool = False
+    path: str | Path,
+    manifest: str | None = None,
+    verb: str | None = None,
+    *,
+    overwrite: bool = False,
+    listed: bool = False,
 ) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` when the block ends well, with a list of its files in it.
 
-    Raises `ArtefactError` as `require_replaceable` does, before the block and again after it.
+    The list is `.tacit.json`, unless the block leaves one in the manifest (`listed`). Raises `ArtefactError` as
+    `require_replaceable` does, before the block and again after it.
     """
     require_replaceable(path, manifest, verb, overwrite=overwrite)
     target = resolved(Path(path))
@@ -308,8 +324,9 @@ def atomic_directory(
         new = scratch / _NEW / target.name
         new.mkdir(parents=True)
         yield new
-        files = [str(name) for name in _files(new) if name != PurePosixPath(LIST)]
-        write_list(new, verb, files)
+        files = files_in(new)
+        if not listed:
+            write_list(new, verb, files)
         mode = new.stat().st_mode & 0o666
         for name in files:
             os.chmod(new / name, mode)

@@ -239,6 +239,28 @@ def test_saved_folders_hold_or_refer_to_the_checkpoint(classifier: Path, tmp_pat
     np.testing.assert_array_equal(tacit.load(tmp_path / "holds").score(PROMPTS, COMPLETIONS), base)
 
 
+def test_a_checkpoint_inside_that_was_edited_is_refused(classifier: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    LanguageModelReward.of_checkpoint(classifier).save(tmp_path / "saved")
+    weights = load_file(tmp_path / "saved/checkpoint/model.safetensors")
+    edits: dict[str, Any] = {
+        "half": weights["score.weight"].half(),
+        "cut": weights["score.weight"][:, :-1].contiguous(),
+        "other numbers": weights["score.weight"] + 1,
+    }
+    for what, new in edits.items():
+        shutil.copytree(tmp_path / "saved", tmp_path / what)
+        path = tmp_path / what / "checkpoint/model.safetensors"
+        save_file({**weights, "score.weight": new}, path, metadata={"format": "pt"})
+        with pytest.raises(ArtefactError, match="changed since"):
+            tacit.load(tmp_path / what)
+    for text in ("[]", "3", "{", '"text"'):
+        (tmp_path / "saved/checkpoint/config.json").write_text(text)
+        with pytest.raises(TacitError):
+            tacit.load(tmp_path / "saved").score(["p"], ["c"])
+
+
 def test_weights_that_are_not_finite_stop_with_the_row(classifier: Path) -> None:
     import torch
 

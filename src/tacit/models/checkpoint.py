@@ -81,6 +81,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
         settings = json.loads((folder / "config.json").read_text("utf-8"))
     except ValueError as error:
         raise FeatureError(f"{folder / 'config.json'} is not JSON ({error}). Save the model again") from error
+    if not isinstance(settings, dict):
+        raise FeatureError(f"{folder / 'config.json'} holds no object of settings. Save the model again")
     if settings.get("is_encoder_decoder"):
         raise FeatureError(f"{folder} is an encoder-decoder model. Use an encoder or a causal language model")
     return (

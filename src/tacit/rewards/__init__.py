@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,13 +158,30 @@ def _read(path: str | Path, cache: str | Path | None) -> tuple[Reward, Any]:
     checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
     manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
     kind = manifest.get("type")
-    if kind not in TYPES:
+    if not (isinstance(kind, str) and kind in TYPES):
         raise ArtefactError(f"{path} holds a reward of type {kind!r}. Upgrade tacit to read it")
+    return _loaded(kind, folder, manifest, cache), manifest.get("pessimism")
+
+
+def _loaded(kind: str, folder: Path, manifest: Mapping[str, Any], cache: str | Path | None) -> Any:
+    """The reward of type `kind` in a folder; raises `ArtefactError` where the folder is not as it was saved."""
+    from tacit.rewards.saving import is_as_saved
+
+    damaged = f"{folder} holds a damaged reward.json"
     try:
-        return _named(TYPES[kind]).load(path, cache=cache), manifest.get("pessimism")
+        reward = _named(TYPES[kind]).load(folder, cache=cache)
+    except (TacitError, OSError, MemoryError):
+        raise
     except (KeyError, TypeError) as error:  # a manifest that lacks a key, or holds another type under it
         lacks = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ArtefactError(f"{path} holds a damaged reward.json ({lacks}). Fit the reward again") from error
+        raise ArtefactError(f"{damaged} ({lacks}). Fit the reward again") from error
+    except Exception as error:
+        if is_as_saved(folder, manifest):
+            raise
+        raise ArtefactError(f"{damaged} ({error}). Fit the reward again") from error
+    if is_as_saved(folder, manifest) is False:
+        raise ArtefactError(f"{folder / 'reward.json'} was changed since it was saved. Fit the reward again")
+    return reward
 
 
 def _natural(evidence: Iterable[Record]) -> tuple[Iterable[Record], str]:

@@ -195,7 +195,7 @@ class LanguageModelReward:
             float(manifest["offset"]),
             report=manifest["report"],
         )
-        if not inside and reward.fingerprint != manifest["checkpoint_fingerprint"]:
+        if reward.fingerprint != manifest["checkpoint_fingerprint"]:
             raise ArtefactError(
                 f"{folder} refers to {checkpoint}, which has changed since: scores would drift. Save the reward again"
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tacit.artefacts import FORMAT, atomic_directory, read_manifest, write_json
+from tacit.artefacts import FORMAT, atomic_directory, files_in, read_manifest, write_json
 from tacit.conversation import RENDERING
 from tacit.errors import ArtefactError
 
@@ -40,12 +41,14 @@ def save_reward(
     report: Mapping[str, Any] | None = None,
     origin: Origin | None = None,
     meaning: str = "Higher is better.",
+    sealed: bool = True,
 ) -> None:
     """Write a reward of type `kind` atomically; a former reward there is replaced.
 
     `config` is what its `load` needs beside the tensors, `texts` are further files by name (LightGBM's trees, say),
     `parts` what else saves itself, in folders inside, `origin` small statistics of the features it was fitted on, and
-    `meaning` says on the model card what a score is. Raises `ArtefactError` where the folder holds anything else.
+    `meaning` says on the model card what a score is. Where it is `sealed`, `load` notices whatever is changed later.
+    Raises `ArtefactError` where the folder holds anything else.
     """
     from safetensors.torch import save_file
 
@@ -57,7 +60,7 @@ def save_reward(
         "report": dict(report or {}),
         **config,
     }
-    with atomic_directory(folder, "reward.json") as temporary:
+    with atomic_directory(folder, "reward.json", listed=True) as temporary:
         if tensors is not None:
             save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary / TENSORS)
         if origin is not None:
@@ -67,8 +70,31 @@ def save_reward(
         manifest["files"] = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
         for place, part in (parts or {}).items():
             part.save(temporary / place)
+        manifest["contents"] = sorted([*files_in(temporary), "README.md", "reward.json"])
+        if sealed:
+            manifest["seal"] = seal_of(manifest)
         write_json(temporary / "reward.json", manifest)
         (temporary / "README.md").write_text(_model_card(manifest, meaning), "utf-8")
+
+
+def is_as_saved(folder: str | Path, manifest: Mapping[str, Any]) -> bool | None:
+    """Whether reward.json is as it was saved, and those of the rewards inside; None where it does not say.
+
+    Their tensors and texts have digests in it, and `report` decides no score.
+    """
+    if "seal" not in manifest:
+        return None
+    try:
+        inner = [read_manifest(path.parent) for path in Path(folder).glob("*/**/reward.json")]
+    except ArtefactError:
+        return False
+    return all(stated["seal"] == seal_of(stated) for stated in [manifest, *inner] if "seal" in stated)
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """Digest of a manifest without `report`."""
+    stated = {key: value for key, value in manifest.items() if key not in ("seal", "report")}
+    return hashlib.blake2b(json.dumps(stated, sort_keys=True).encode("utf-8"), digest_size=16).hexdigest()
 
 
 def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -85,6 +111,8 @@ def open_reward(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
         raise ArtefactError(
             f"{folder} renders text by rule {manifest.get('rendering')!r}, this tacit by {RENDERING!r}. Fit it again"
         )
+    if not isinstance(manifest.get("report"), dict):
+        raise ArtefactError(f"{folder} holds a damaged reward.json (`report` is no object). Fit the reward again")
     files = manifest.get("files", {})
     for name, digest in files.items() if isinstance(files, dict) else ():
         path = Path(folder) / Path(name).name

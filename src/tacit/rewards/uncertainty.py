@@ -28,6 +28,7 @@ from tacit.artefacts import atomic_directory, read_manifest, write_json
 from tacit.conversation import Completion, Prompt
 from tacit.errors import ArtefactError, TacitError
 from tacit.rewards.contract import Detailed, Doubting, Reward, Saved, Uncertain
+from tacit.rewards.saving import seal_of
 
 How = Literal["none", "min", "variance", "quantile", "laplace"]
 STRENGTHS: dict[str, float] = {"variance": 0.5, "quantile": 0.1, "laplace": 1.0}
@@ -151,10 +152,12 @@ class Pessimistic:
         """Write the inner reward's folder with `pessimism` in its reward.json, atomically."""
         if not isinstance(self.inner, Saved):
             raise TacitError(f"reward `{self.name}` cannot be saved")
-        with atomic_directory(folder, "reward.json") as temporary:
+        with atomic_directory(folder, "reward.json", listed=True) as temporary:
             self.inner.save(temporary)
             manifest = read_manifest(temporary)
             manifest["pessimism"] = {"how": self.how, "strength": self.strength}
+            if "seal" in manifest:
+                manifest["seal"] = seal_of(manifest)
             write_json(temporary / "reward.json", manifest)
 
     @classmethod
@@ -198,6 +201,8 @@ def read_as_saved(reward: Any, saved: Any, how: How | None = None, strength: flo
     chosen = entry["how"] if how is None else how
     if strength is None and chosen == entry["how"] and chosen in STRENGTHS:
         strength = entry.get("strength")
+        if strength is not None and (isinstance(strength, bool) or not isinstance(strength, int | float)):
+            raise ArtefactError(f"reward.json has a pessimism of {entry!r}, whose strength is no number. Fit it again")
     return pessimistic(reward, chosen, strength)
 
 

@@ -188,6 +188,7 @@ class Judge:
             },
             report=self.report,
             meaning=_meaning(self.report.get("kind"), self.settings.mode),
+            sealed=False,  # a server may move
         )
 
     @classmethod
