@@ -189,7 +189,7 @@ def test_the_command_line_compares(tacit: Any) -> None:
 def test_a_reward_that_got_worse_ends_with_one(tacit: Any) -> None:
     fell = tacit("audit", "poor", "later.jsonl", "--reference", "good", "--resamples", 50, "--json")
     assert fell.code == 1
-    assert fell.err.count("tacit: ") == len(fell.json["audit"]["sections"]["reference"]["fell"]) == 2
+    assert fell.err.count("fell below the reference") == len(fell.json["audit"]["sections"]["reference"]["fell"]) == 2
     assert "accuracy fell below the reference “good”" in fell.err
     bound = ("--allow", "accuracy=0.9")
     assert tacit("audit", "poor", "later.jsonl", "--reference", "good", *bound, "--resamples", 50).code == 0

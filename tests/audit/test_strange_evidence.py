@@ -61,8 +61,8 @@ EVIDENCE: dict[str, Rows] = {
         {"prompt": f"q{i}", "completions": [f"a{i}", f"b{i}", f"c{i}"], "ranks": [1, 1, 2]} for i in range(20)
     ],
 }
-SECTIONS = ["right", "controls", "biases", "position", "edits", "optimised", "slices", "domains", "distance", "spread"]
-SECTIONS += ["rows", "data", "invariance"]
+SECTIONS = ["right", "seen", "controls", "biases", "position", "edits", "optimised", "slices", "domains", "distance"]
+SECTIONS += ["spread", "rows", "data", "invariance"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def rewards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tacit import rewards as models
 
     folder = tmp_path_factory.mktemp("rewards")
-    (folder / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in votes(300, seed=3)))
+    of_the_fit = [{**row, "prompt": f"Earlier {row['prompt']}"} for row in votes(300, seed=3)]
+    (folder / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in of_the_fit))
     evidence = read(folder / "votes.jsonl")
     models.fit(evidence, encoder="hashed", members=3).save(folder / "members")
     models.fit(evidence, encoder="hashed", model="pairwise").save(folder / "pairwise")
@@ -141,7 +142,7 @@ def test_comparing_and_a_reference_on_little(tacit: Any, rewards: Path) -> None:
         assert tacit("audit", *both).code == 0, name
         done = tacit("audit", rewards / "members", "rows.jsonl", "--reference", rewards / "pairwise", *few)
         assert done.code in (0, 1), name
-        assert len(done.json["audit"]["sections"]["reference"]["fell"]) == done.err.count("tacit: ")
+        assert len(done.json["audit"]["sections"]["reference"]["fell"]) == done.err.count("fell below the reference")
 
 
 def test_evidence_without_a_pair_is_said_in_one_sentence(tacit: Any, rewards: Path) -> None:

@@ -20,6 +20,9 @@ bootstrap (`tacit.audit.bootstrap`):
 
 Where a reward looks at two completions at once (`Comparing`), its `compare` stands for score_a - score_b everywhere.
 
+`n_seen` and `n_seen_prompts` count rows that the reward was fitted on, and rows whose prompt it was
+(`tacit.audit.overlap`).
+
 What is resampled, and said in `resampled`: prompts; prompts and people where `annotator` is filled; items in place of
 prompts where all rows have the same prompt or none (of a comparison both).
 """
@@ -34,6 +37,7 @@ import numpy as np
 from tacit.audit import calibration, ranking
 from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, people, read_pairs, read_values, resampled
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio, share_interval
+from tacit.audit.overlap import seen_counts
 from tacit.errors import EvidenceError
 from tacit.evidence.records import Kind, Record
 from tacit.rewards.contract import Detailed, Reward
@@ -120,6 +124,7 @@ def _comparisons(
     floor = calibration.calibrated_eces(delta, rng, weight=w, tie_share=float(np.average(pairs.tie, weights=w)))
     return {
         **_counts(items, n, pairs.annotator),
+        **seen_counts(reward, items, pairs.a, pairs.b),
         "ties": int(pairs.tie.sum()),
         "score_ties": int((delta == 0).sum()),
         **_sums(shares, tables, w, clusters, resamples, rng),
@@ -171,6 +176,7 @@ def _outcomes(
     seen, value = item_means(item, y)
     return {
         **_counts(items, n, rows.annotator),
+        **seen_counts(reward, items, item),
         "ties": 0,
         "tie_share": 0.0,
         **within,
@@ -223,6 +229,7 @@ def _ratings(
         )
     return {
         **_counts(items, len(rows.item), rows.annotator),
+        **seen_counts(reward, items, rows.item),
         "pairs": int(differ.sum()),
         "ties": int((~differ).sum()),
         "tie_share": float(np.mean(~differ)) if len(differ) else 0.0,

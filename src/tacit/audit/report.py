@@ -24,6 +24,7 @@ from tacit.audit.quality import learning_curve, right_and_sure
 from tacit.audit.reference import against_reference
 from tacit.audit.rows import rows_to_look_at
 from tacit.audit.sections import Finding, Section
+from tacit.audit.seen import rows_of_the_fit
 from tacit.audit.slices import slices
 from tacit.audit.steps import whole_solutions
 from tacit.audit.study import Study
@@ -114,6 +115,7 @@ def audit(
     study = study_of(reward, evidence, candidates=candidates, domains=domains, log=log, resamples=resamples, seed=seed)
     sections: list[Callable[[Study], Section]] = [
         right_and_sure,
+        rows_of_the_fit,
         controls,
         biases,
         position,

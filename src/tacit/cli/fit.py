@@ -71,6 +71,7 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
     from tacit import rewards
     from tacit.artefacts import write_json
     from tacit.audit.metrics import evaluate
+    from tacit.audit.overlap import warning
     from tacit.rewards.contract import Personal
 
     options.output("fit", options.out, data=data).require_folder("reward.json")
@@ -98,6 +99,8 @@ def fit(data: str, *, options: Annotated[FitOptions, Parameter(name="*")]) -> No
         reward.report["warnings"] = [*reward.report.get("warnings", ()), *prepared.report.get("warnings", ())]
     terminal.print_notes([*train.notes, *reward.report.get("warnings", ())])
     metrics = evaluate(reward, test, resamples=options.resamples, seed=options.seed) if test is not None else {}
+    if options.test_data is not None and (said := warning(metrics, options.test_data)):
+        print(f"tacit: {said}", file=sys.stderr)
     people = []
     if test is not None and isinstance(reward, Personal):
         from tacit.rewards.people.table import narrow, personal_table

@@ -93,6 +93,7 @@ def _audit(
 ) -> tuple[Report | None, dict[str, Any], Imitated | None]:
     """The report where there is one, all numbers, and how demonstrations compare where DATA are some."""
     from tacit.audit.metrics import evaluate
+    from tacit.audit.overlap import warning
     from tacit.audit.run import run
 
     loaded, choices = options.load_own(reward, data)
@@ -105,6 +106,8 @@ def _audit(
     evidence = evidence if against is None else against.comparisons
     metrics = evaluate(loaded, evidence, resamples=options.resamples, seed=options.seed)
     terminal.print_notes(evidence.notes)
+    if said := warning(metrics, data):
+        print(f"tacit: {said}", file=sys.stderr)
     trained = getattr(loaded, "report", {}).get("n_train")
     result = {**metrics, "n_train": trained, "seconds": time.perf_counter() - start}
     result |= {"n_adapted": len(choices), "n_left_out": evidence.dropped} if choices else {}

@@ -40,7 +40,8 @@ from tacit.models.checkpoint import (
 )
 from tacit.rewards.chat import TextRule, default_rule
 from tacit.rewards.inputs import require_rows
-from tacit.rewards.saving import open_reward, save_reward
+from tacit.rewards.origin import Origin
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class LanguageModelReward:
     device: str | None = None
     """Where to run; CUDA if there is one unless given."""
     report: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    """Which texts it was tuned on."""
 
     def __post_init__(self) -> None:
         if not extra_installed("transformers"):
@@ -165,6 +168,7 @@ class LanguageModelReward:
             },
             parts={INSIDE: _Files(self.folder)} if copy else None,
             report=self.report,
+            origin=self.origin,
             meaning=f"Higher is better.{exact}",
         )
 
@@ -194,6 +198,7 @@ class LanguageModelReward:
             manifest["dtype"],
             float(manifest["offset"]),
             report=manifest["report"],
+            origin=read_origin(path),
         )
         if reward.fingerprint != manifest["checkpoint_fingerprint"]:
             raise ArtefactError(

@@ -1,4 +1,5 @@
-r"""What a reward remembers of the data it was fitted on: enough to say how far other data lies, and no text.
+r"""What a reward remembers of the data it was fitted on: enough to say how far other data lies, and which of it is the
+same; no text.
 
 Features are scaled to unit variance in each dimension. With mean m, the r leading principal directions V and their
 variances l_1..l_r, and the mean variance s of the d - r others, the covariance is shrunk to
@@ -13,12 +14,16 @@ about 1 for data like it. Three tenths of the prompts give m and V, two tenths l
 one sample best, its own variance is too large); of the other half a sketch is kept: the coordinates and distances of
 one response for each of up to 512 prompts. So the sketch had no part in the statistics, as new data had none, and a
 two-sample test between the two is exact.
+
+Of every prompt and every exchange there is a hash of 8 bytes, by which an audit tells that it is asked about rows of
+the fit. By chance a new text among a million has the hash of one of a million with probability 5e-14.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from tacit.rewards.examples import Examples
 
 Floats = npt.NDArray[np.float32]
+Hashes = npt.NDArray[np.int64]
 
 DIRECTIONS = 32
 SKETCH = 512
@@ -38,9 +44,16 @@ _FEWEST = 40
 _CHUNK = 4096
 
 
+def _none() -> Hashes:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Origin:
-    """Statistics of the features (n, d) that a reward was fitted on; all float32."""
+    """Statistics of the features (n, d) that a reward was fitted on, float32, and hashes of the texts.
+
+    Without features, or with fewer than 40 prompts, the statistics are empty.
+    """
 
     mean: Floats
     """(d,)."""
@@ -56,6 +69,10 @@ class Origin:
     """(m, r + 1) `coordinates` of one response for each of m other prompts."""
     distances: Floats
     """(m,) their `distance`."""
+    prompts: Hashes = field(default_factory=_none)
+    """Sorted hashes of the prompts."""
+    responses: Hashes = field(default_factory=_none)
+    """Sorted hashes of prompt and completion."""
 
     @classmethod
     def of(cls, features: np.ndarray, prompt: np.ndarray, *, seed: int = 0) -> Origin | None:
@@ -94,11 +111,19 @@ class Origin:
         return cls(*_floats(mean, scale, directions, values, rest, coordinates, distances))
 
     @classmethod
-    def of_examples(cls, features: np.ndarray, examples: Examples, *, seed: int = 0) -> Origin | None:
+    def of_texts(cls, texts: Sequence[tuple[str, str]]) -> Origin:
+        """Of (prompt, completion) texts alone: the hashes, and no statistics."""
+        none = np.zeros(0, np.float32)
+        flat = none.reshape(0, 0)
+        return cls(none, none, flat, none, none, flat, none, *(np.unique(column) for column in _hashed(texts)))
+
+    @classmethod
+    def of_examples(cls, features: np.ndarray, examples: Examples, *, seed: int = 0) -> Origin:
         """From the features (u, d) of `examples.texts`, of those that the examples refer to."""
         used = np.unique(examples.rows[examples.rows >= 0])
+        known = cls.of_texts([examples.texts[i] for i in used.tolist()])
         if not len(used):
-            return None
+            return known
         # A response without a prompt, or with that of all others, is a prompt of its own.
         same = examples.one_prompt
         names = [
@@ -106,7 +131,17 @@ class Origin:
         ]
         order = dict.fromkeys(names)
         number = dict(zip(order, range(len(order)), strict=True))
-        return cls.of(np.asarray(features)[used], np.array([number[name] for name in names]), seed=seed)
+        made = cls.of(np.asarray(features)[used], np.array([number[name] for name in names]), seed=seed)
+        return known if made is None else replace(made, prompts=known.prompts, responses=known.responses)
+
+    def knows(self, texts: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Of which (prompt, completion) texts the prompt, and of which the whole, was fitted on: (n,) bool each.
+
+        No prompt is no prompt that was fitted on.
+        """
+        prompts, responses = _hashed(texts)
+        asked = np.array([bool(prompt) for prompt, _ in texts], dtype=bool)
+        return np.isin(prompts, self.prompts) & asked, np.isin(responses, self.responses)
 
     def place(self, features: np.ndarray) -> tuple[Floats, Floats]:
         """`coordinates` (n, r + 1) and `distance` (n,) of features (n, d) of the same encoder.
@@ -133,8 +168,33 @@ class Origin:
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> Origin:
-        """Back from `tensors`; raises `KeyError` where one is missing."""
-        return cls(**{f.name: tensors[f.name].numpy() for f in fields(cls)})
+        """Back from `tensors`; raises `KeyError` where one is missing. Folders before hashes were kept have none."""
+        hashes: dict[str, Any] = {
+            name: tensors[name].numpy() if name in tensors else _none() for name in ("prompts", "responses")
+        }
+        statistics = {f.name: tensors[f.name].numpy() for f in fields(cls) if f.name not in hashes}
+        return cls(**(statistics | hashes))
+
+
+def origins_of(reward: Any) -> Iterator[Origin]:
+    """What a reward, and every reward inside it, remembers of its fit."""
+    origin = getattr(reward, "origin", None)
+    if isinstance(origin, Origin):
+        yield origin
+    for value in vars(reward).values() if hasattr(reward, "__dict__") else ():
+        for inner in value if isinstance(value, list | tuple) else (value,):
+            if hasattr(inner, "score") or hasattr(inner, "reward"):
+                yield from origins_of(inner)
+
+
+def _hashed(texts: Sequence[tuple[str, str]]) -> tuple[Hashes, Hashes]:
+    """Hashes (n,) of the prompts, and of prompt and completion together."""
+    from tacit.features import text_keys
+
+    def first_half(keys: np.ndarray) -> Hashes:
+        return np.frombuffer(keys.tobytes(), "<i8")[::2].astype(np.int64)
+
+    return first_half(text_keys([(prompt, "") for prompt, _ in texts])), first_half(text_keys(texts))
 
 
 def _left_over(x: np.ndarray, directions: np.ndarray, count: int) -> np.ndarray:
@@ -143,5 +203,5 @@ def _left_over(x: np.ndarray, directions: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(np.sqrt(np.maximum(square, 0.0) / max(1, count)))
 
 
-def _floats(*arrays: np.ndarray) -> list[Floats]:
+def _floats(*arrays: np.ndarray) -> list[Any]:
     return [np.asarray(array, dtype=np.float32) for array in arrays]

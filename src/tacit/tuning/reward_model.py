@@ -44,6 +44,7 @@ from tacit.rewards.examples import Examples, collect
 from tacit.rewards.generative import Regulariser, regularised, regulariser
 from tacit.rewards.language_model import LanguageModelReward
 from tacit.rewards.objectives import Objective, Targets, objective_for
+from tacit.rewards.origin import Origin
 from tacit.rewards.scoring import responses
 from tacit.tuning.data import as_responses, chunks, rows_between
 from tacit.tuning.loop import Loss, State, Step
@@ -163,8 +164,9 @@ class RewardTuning:
             }
             report |= {"objective": self.objective.name, "regulariser": self.options.regulariser}
             save_classifier(
-                self.model, self.tokenizer, self.rule, folder, place, name=folder.name, offset=offset, report=report
-            )
+                self.model, self.tokenizer, self.rule, folder, place, name=folder.name, offset=offset, report=report,
+                origin=Origin.of_texts(self.data.examples.texts),
+            )  # fmt: skip
 
     # --- one part -----------------------------------------------------------------------------------------------------
 
@@ -382,13 +384,13 @@ def classifier(folder: Path, tokenizer: Any, device: str) -> Any:
 
 def save_classifier(
     model: Any, tokenizer: Any, rule: TextRule, folder: Path, place: Path, *, name: str, offset: float = 0.0,
-    report: Mapping[str, Any],
+    report: Mapping[str, Any], origin: Origin | None = None,
 ) -> None:  # fmt: skip
     """A classifier in memory as `LanguageModelReward` in `folder`; its checkpoint is written to `place` on the way."""
     with quietly():
         model.save_pretrained(place, safe_serialization=True)
         tokenizer.save_pretrained(place)
-    LanguageModelReward(place, rule, name=name, offset=offset, report=dict(report)).save(folder)
+    LanguageModelReward(place, rule, name=name, offset=offset, report=dict(report), origin=origin).save(folder)
 
 
 def _text_head(folder: Path, device: str) -> Any:

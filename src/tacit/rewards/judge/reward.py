@@ -42,7 +42,8 @@ from tacit.rewards.judge.questions import (
 )
 from tacit.rewards.judge.settings import JudgeError, JudgeSettings, checked, read_settings
 from tacit.rewards.judge.verdicts import TIE, number_verdict, word_verdict
-from tacit.rewards.saving import open_reward, save_reward
+from tacit.rewards.origin import Origin
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 
 REFERENCE = "I am not sure how to answer this."
 """What a pairwise judge compares with to score one answer alone, where no references are given."""
@@ -60,6 +61,8 @@ class Judge:
     calibration: Calibration = field(default_factory=Calibration)
     name: str = "judge"
     report: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    """Which texts it was calibrated on."""
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Calibrated scores (n,) float32; raises `JudgeError` with the cause where a call fails."""
@@ -187,6 +190,7 @@ class Judge:
                 "intercept": self.calibration.intercept,
             },
             report=self.report,
+            origin=self.origin,
             meaning=_meaning(self.report.get("kind"), self.settings.mode),
             sealed=False,  # a server may move
         )
@@ -208,7 +212,7 @@ class Judge:
         if settings.folder is not None and judge.desk.backend.identity != manifest["model"]:
             raise ArtefactError(f"{folder}: its model {settings.folder} has changed: scores would drift. Fit again")
         judge.calibration = Calibration(float(manifest["slope"]), float(manifest["intercept"]))
-        judge.name, judge.report = manifest["name"], manifest["report"]
+        judge.name, judge.report, judge.origin = manifest["name"], manifest["report"], read_origin(path)
         return judge
 
 
@@ -305,6 +309,7 @@ def fit(
         raw = each[:, 0] - each[:, 1] if kind == "comparison" else each[:, 0]
     target = np.where(examples.tie, 0.5, 1.0) if kind == "comparison" else examples.target.astype(np.float64)
     weight = examples.weight.astype(np.float64)
+    learnt.origin = Origin.of_texts(examples.texts)
     learnt.calibration = calibrate(kind, raw, target, weight)
     learnt.report = {
         "kind": kind,

@@ -19,10 +19,11 @@ from tacit.evidence.records import Comparison
 from tacit.features import Encoder
 from tacit.rewards.feature_reward import FeatureReward
 from tacit.rewards.heads import Parameters, Standardiser
+from tacit.rewards.origin import Origin
 from tacit.rewards.people.adapting import Adapter, Context
 from tacit.rewards.people.crowd import Crowd, read_crowd
 from tacit.rewards.saved_encoder import encoder_config, encoder_of
-from tacit.rewards.saving import open_reward, save_reward
+from tacit.rewards.saving import open_reward, read_origin, save_reward
 
 ADAPTERS = {
     "decomposed": "tacit.rewards.people.decomposed:Decomposed",
@@ -52,6 +53,8 @@ class PersonalReward:
     name: str = "personal"
     report: dict[str, Any] = field(default_factory=dict)
     cache: Path | None = None
+    origin: Origin | None = None
+    """Which texts it was fitted on."""
 
     @classmethod
     def of(
@@ -78,7 +81,8 @@ class PersonalReward:
             "seconds": time.perf_counter() - start,
         }
         place = None if cache is None else Path(cache)
-        return cls(encoder, crowd.standardise, people, adapter, pooled, parameters, name, report, place)
+        origin = Origin.of_texts(crowd.examples.texts)
+        return cls(encoder, crowd.standardise, people, adapter, pooled, parameters, name, report, place, origin)
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> np.ndarray:
         """Scores (n,) float32 for everybody."""
@@ -114,6 +118,7 @@ class PersonalReward:
             config=encoder_config(self.encoder) | {"people": self.people, "adapter": self.adapter.options()},
             tensors={key: value.clone() for key, value in tensors.items()},  # safetensors shares no memory
             report=self.report,
+            origin=self.origin,
             meaning="Score differences are log-odds: P(a preferred to b) = sigma(score(a) - score(b)), for everybody "
             "or, after `reward.adapt(comparisons)`, for the person who made these comparisons.",
         )
@@ -139,6 +144,7 @@ class PersonalReward:
             manifest["name"],
             manifest["report"],
             None if cache is None else Path(cache),
+            read_origin(folder),
         )
 
 
