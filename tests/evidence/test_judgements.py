@@ -128,7 +128,15 @@ def test_a_column_of_any_name_whose_values_all_judge_stops(layout: tuple[str, st
     for values in (["up", "down"], [0, 1, 1], [1, -1], ["★★", "★★★"], [4, 1, 5], ["👍", "👎", None]):
         with pytest.raises(EvidenceError, match=r"column `mood`.*--columns (label|score)=mood.*--ignore mood"):
             Evidence.from_records(rows_of(layout, "mood", values))
-    for values in (["open_qa", "closed_qa"], ["up", "up"], ["Level 1", "Level 5"], ["en", "de"], [17, 4000]):
+    for values in (
+        ["open_qa", "closed_qa"],
+        ["up", "up"],
+        ["Level 1", "Level 5"],
+        ["en", "de"],
+        [17, 4000],
+        [3, 400],
+        [0.5, 2],
+    ):
         assert Evidence.from_records(rows_of(layout, "mood", values)).kind in ("demonstration", "problem")
 
 

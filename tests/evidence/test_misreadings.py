@@ -123,6 +123,15 @@ def test_columns_can_be_swapped(tmp_path: Path) -> None:
     assert (record.chosen, record.rejected) == ("y", "x")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [(("left", "right"), True), (("left_reply", "right_reply"), True), (("output_1", "output_2"), None)],
+)
+def test_where_an_answer_stood_is_noted_where_the_columns_say_so(names: tuple[str, str], shown: bool | None) -> None:
+    rows = [{"prompt": "q", names[0]: "x", names[1]: "y", "winner": name} for name in names]
+    assert [r.chosen_first for r in records(*rows)] == [shown, None if shown is None else not shown]
+
+
 # --- what judges one answer ---
 
 
@@ -140,6 +149,11 @@ def test_labels_that_explain_no_value_are_refused(tmp_path: Path) -> None:
         read(file, labels=["upp=good"])
     assert len(read(file, labels=["up=good", "sideways=bad"])) == 2
     assert len(read(file, labels=["=bad"])) == 2
+
+
+def test_numbers_for_some_values_of_a_label_make_the_others_a_scale(tmp_path: Path) -> None:
+    evidence = read(written(tmp_path, *({**ONE, "label": label} for label in (0, 50, 99))), labels=["99=100"])
+    assert (evidence.kind, [r.score for r in evidence]) == ("rating", [0, 50, 100])  # type: ignore[attr-defined]
 
 
 def test_values_with_commas_and_equals_signs(tmp_path: Path) -> None:

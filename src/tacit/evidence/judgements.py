@@ -192,14 +192,12 @@ def _asked(scale: Scale, kind: str | None, column: str, source: str) -> Scale:
         read = scale.read
         codes = {word: None if meaning is None else float(meaning) for word, meaning in scale.codes.items()}
         return Scale(column, "rating", lambda word: None if (m := read(word)) is None else float(m), codes)
-    if kind == "outcome":
-        raise EvidenceError(
-            "numbers on a scale say neither good nor bad",
-            mend="Give --labels with the meaning of each value, as --labels 1=bad,2=bad,3=blank,4=good,5=good",
-            source=source,
-            column=column,
-        )
-    return scale
+    raise EvidenceError(
+        "numbers on a scale say neither good nor bad",
+        mend="Give --labels with the meaning of each value, as --labels 1=bad,2=bad,3=blank,4=good,5=good",
+        source=source,
+        column=column,
+    )
 
 
 def _mixed(column: str, word: str, values: Values, source: str) -> EvidenceError:
