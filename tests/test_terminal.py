@@ -160,3 +160,30 @@ def test_an_interval_stands_behind_or_below_its_value(
     assert "0.100" in shown
     assert "ci" not in shown
     assert "None" not in shown
+
+
+def test_a_sentence_is_shortened_in_its_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        terminal.fail("file.jsonl: " + "x" * 100_000 + ". Fix it")
+    said = capsys.readouterr().err
+    assert len(said) < 2100
+    assert said.startswith("tacit: file.jsonl: xxx")
+    assert said.endswith("xxx. Fix it\n")
+
+
+def test_text_that_no_terminal_can_show_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.one_sentence():
+        terminal.print_json({"column": "cut \ud83d"})
+        print("\ud83d")
+    said = capsys.readouterr().out
+    assert json.loads(said.removesuffix("\\ud83d\n")) == {"column": "cut \ud83d"}
+    with pytest.raises(SystemExit), terminal.one_sentence():
+        raise TacitError("the column \ud83d is missing. Add it")
+    assert capsys.readouterr().err == "tacit: the column \\ud83d is missing. Add it\n"
+
+
+def test_a_full_memory_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, terminal.one_sentence():
+        raise MemoryError
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

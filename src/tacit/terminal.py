@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import io
 import math
 import os
 import pkgutil
@@ -21,6 +22,9 @@ from typing import Any
 from tacit.artefacts import atomic_file, json_text, no_room, resolved, write_json
 from tacit.errors import TacitError
 from tacit.plain_yaml import read_yaml, write_yaml
+
+_LONGEST = 2000
+"""Characters of an error's sentence."""
 
 
 def load_configuration(
@@ -208,11 +212,18 @@ def one_sentence() -> Iterator[None]:
     A file or folder that cannot be read or written counts as mendable. Ctrl-C ends with 130, a closed pipe with 141, as
     shells expect.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # half a surrogate pair, or what another encoding lacks, is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
         sys.stdout.flush()
     except TacitError as error:
         fail(str(error))
+    except MemoryError:
+        fail("the memory is full. Give fewer rows, shorter texts or a smaller batch")
     except BrokenPipeError:
         _discard_output()
         sys.exit(141)
@@ -234,8 +245,9 @@ def _discard_output() -> None:
 
 
 def fail(message: str) -> None:
-    """Say what is wrong in one line on stderr and end with exit code 2."""
-    print("tacit: " + " ".join(message.split()), file=sys.stderr)
+    """Say what is wrong in one line on stderr, shortened in its middle if it is long, and exit with status 2."""
+    line = " ".join(message.split())
+    print("tacit: " + (line if len(line) <= _LONGEST else f"{line[: _LONGEST - 500]} … {line[-500:]}"), file=sys.stderr)
     sys.exit(2)
 
 

@@ -275,3 +275,9 @@ def test_a_header_may_span_lines_and_follow_blank_ones(tmp_path: Path) -> None:
 )
 def test_a_table_that_cannot_be_read_names_its_row(tmp_path: Path, text: str, said: str) -> None:
     assert said in refused(written(tmp_path / "a.csv", text))
+
+
+def test_a_column_without_a_name_is_context(tmp_path: Path) -> None:
+    """The index that pandas writes."""
+    path = written(tmp_path / "a.csv", ",prompt,chosen,rejected\n0,p,a,b\n1,q,c,d\n")
+    assert [record.prompt for record in read(path)] == ["p", "q"]

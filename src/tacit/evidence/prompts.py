@@ -77,7 +77,7 @@ def compose(row: Row, columns: Mapping[str, str]) -> Any:
     text = _SEPARATOR.join(text for text in texts if text.strip() != last.strip() and not _within(text, seen))
     if messages and text:
         messages = [*messages[:-1], {**messages[-1], "content": f"{message_text(messages[-1])}\n\n{text}"}]
-    system = next((row[columns[ours]] for ours in SYSTEM if not _says_nothing(row.get(columns.get(ours, "")))), None)
+    system = next((row[columns[o]] for o in SYSTEM if o in columns and not _says_nothing(row.get(columns[o]))), None)
     before = _turns(row.get(columns["history"]), columns["history"]) if "history" in columns else []
     if not messages and (system or before):
         messages = [{"role": "user", "content": text}] if text else []
