@@ -236,7 +236,7 @@ def test_twenty_kills_of_grpo(llama_folder: Path, tmp_path: Path) -> None:
     command = (
         f"tune grpo --policy {llama_folder} --data prompts.jsonl --reward reward --out out --max-steps 8 --save-steps 1"
         " --num-generations 2 --max-completion-length 4 --per-device-train-batch-size 4 --learning-rate 1e-3"
-        " --device cpu --dtype float32"
+        " --device cpu --dtype float32 --eval-data prompts.jsonl --eval-steps 3"
     )
     with serving(tmp_path, ["transformers.models.llama.modeling_llama"]) as server:
         killed_and_repeated(server, stage(folder), tmp_path, Killed(command, "--resume"), times=20, seed=3)

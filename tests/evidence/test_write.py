@@ -250,3 +250,12 @@ def test_any_text_survives_a_csv_file(texts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = written(Path(folder) / "a.csv", [{"n": n, "text": "_" + text} for n, text in enumerate(texts)])
     assert [row["text"] for row in rows] == ["_" + text for text in texts]
+
+
+def test_equal_rows_are_equal_bytes_whenever_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gzip keeps a time and a name inside, and the name is that of the workspace."""
+    for folder, clock in (("a", 1e9), ("b", 2e9)):
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        with row_writer(tmp_path / folder / "rows.csv.gz") as write:
+            write([{"prompt": "p", "score": 1.5}])
+    assert (tmp_path / "a/rows.csv.gz").read_bytes() == (tmp_path / "b/rows.csv.gz").read_bytes()

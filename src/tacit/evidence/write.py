@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias
 
 from tacit.artefacts import atomic_file, shown, workspace
 from tacit.errors import EvidenceError, TacitError
@@ -68,13 +69,19 @@ def row_writer(path: str | Path) -> Iterator[Callable[[Sequence[Row]], None]]:
                 _to_table(spool, finished, list(columns), kind)
 
 
-def _open(path: Path, mode: str, *, packed: bool = False) -> IO[str]:
-    if packed:
-        return cast(
-            IO[str],
-            gzip.open(path, mode, encoding="utf-8", errors="backslashreplace", newline="", compresslevel=6),
-        )
-    return cast(IO[str], path.open(mode, encoding="utf-8", errors="backslashreplace", newline=""))
+def _open(path: Path, mode: str, *, packed: bool = False) -> AbstractContextManager[IO[str]]:
+    return _packed(path) if packed else path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+@contextmanager
+def _packed(path: Path) -> Iterator[IO[str]]:
+    """A .gz file for writing, without a name and a time inside: equal rows are equal bytes."""
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as zipped,
+        io.TextIOWrapper(zipped, encoding="utf-8", errors="backslashreplace", newline="") as text,
+    ):
+        yield text
 
 
 def _spooled(spool: Path, *, whole: bool = False) -> Iterator[list[dict[str, Any]]]:

@@ -33,21 +33,28 @@ class Journal:
         self.folder, self.every, self.samples, self.processes = folder, max(1, every), samples, processes
         self.window: dict[str, list[float]] = {}
         """Sum and count of each metric since the last line."""
+        self.lines = 0
+        """Lines of metrics.jsonl."""
         self.evaluated: dict[str, float] = {}
         """The newest evaluation."""
         self.evaluated_at = -1
         self._trackers = _trackers(report_to, folder) if processes.main else []
         self._clock = time.perf_counter()
 
-    def start(self, step: int) -> None:
-        """Make room; drop lines and completions of later steps than `step`."""
+    def start(self, step: int, count: int | None = None) -> None:
+        """Make room; drop lines and completions of later steps than `step`, and all lines but the first `count`.
+
+        A line of the last evaluation has the step of the last checkpoint, and is written after it.
+        """
         if not self.processes.main:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / METRICS
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines[:count] if _step_of(line) <= step]
+        self.lines = len(kept)
         with atomic_file(path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step), "utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
         remove_leftovers(self.folder / COMPLETIONS)
         for file in (self.folder / COMPLETIONS).glob("step-*.jsonl"):
             number = file.stem.removeprefix("step-")
@@ -106,6 +113,7 @@ class Journal:
         row = {"step": step, **{key: value for key, value in means.items() if math.isfinite(value)}}
         with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**row, "seconds": round(now - self._clock, 4)}) + "\n")
+        self.lines += 1
         self._clock = now
         for tracker in self._trackers:
             tracker.log({key: value for key, value in row.items() if key != "step"}, step=step)

@@ -200,14 +200,16 @@ def train(
     optimiser = optimiser_of(parameters, options)
     journal = Journal(folder, options.logging_steps, options.num_samples, options.report_to, processes)
     step, stopped = 0, ""
+    last: dict[str, float] = {}
+    held: dict[str, Any] = {}
     checkpoints.seed_random(options.seed, processes.rank)
     kept = {**(settings or {}), "method": method.name, "steps": method.steps}
     found = checkpoints.latest(folder) if resume else None
     if found is not None:
         step, held = checkpoints.load(found, method, parameters, optimiser, kept, processes)
         journal.window = held["window"]
-        stopped = held["stopped"]
-    journal.start(step)
+        stopped, last = held["stopped"], dict(held.get("last", {}))
+    journal.start(step, held.get("lines"))
     shared = sharding.policy_of(method)
     idle = None if shared is None else shared.idle
 
@@ -216,7 +218,6 @@ def train(
         return method.evaluate()
 
     start = time.perf_counter()
-    last: dict[str, float] = {}
     with journal.progress(method.name, step, method.steps) as advance:
         while step < method.steps and not stopped:
             before = step
@@ -237,7 +238,8 @@ def train(
                     break
             due = options.save_steps and step // options.save_steps > before // options.save_steps
             if due or (options.save_steps and (step >= method.steps or stopped)):
-                held = {"window": journal.window, "stopped": stopped}
+                known = {name: value for name, value in last.items() if math.isfinite(value)}
+                held = {"window": journal.window, "lines": journal.lines, "stopped": stopped, "last": known}
                 checkpoints.save(folder, step, method, parameters, optimiser, kept, held, processes)
                 checkpoints.prune(folder, options.save_total_limit, processes)
     final = journal.evaluated if journal.evaluated_at == step else evaluate()
