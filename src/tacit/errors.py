@@ -44,6 +44,13 @@ class EvidenceError(TacitError):
         shown = f" ({self.found})" if self.found else ""
         super().__init__(f"{place + ': ' if place else ''}{reason}{shown}. {mend.rstrip('.')}")
 
+    def in_row(self) -> str:
+        """The row, the column, what is wrong there and the value, without the source and what would be right."""
+        place = [f"row {self.row}"] if self.row is not None else []
+        place += [f"column `{self.column}`"] if self.column else []
+        found = f" ({self.found})" if self.found else ""
+        return f"{', '.join(place)}: {self.reason}{found}" if place else f"{self.reason}{found}"
+
     def at(self, source: str) -> EvidenceError:
         """The same error with the name of its source; without the row, which was counted among records in memory."""
         return EvidenceError(self.reason, mend=self.mend, source=source, column=self.column, value=self._shown)

@@ -50,7 +50,10 @@ def test_every_broken_row_is_reported_and_not_only_the_first(tmp_path: Path) -> 
     assert wrong == {(None, 1, (2,)), ("chosen", 3, (3, 4)), ("rejected", 1, (601,))}
     assert result.statistics["records"] == 695
     assert result.statistics["broken"] == 5
-    assert found_column(result, "chosen").examples == ["row 3: found True", "row 4: found False"]
+    assert found_column(result, "chosen").examples == [
+        "row 3, column `chosen`: wrong value (found True)",
+        "row 4, column `chosen`: wrong value (found False)",
+    ]
     json.dumps(result.to_dict(), allow_nan=False)
 
 

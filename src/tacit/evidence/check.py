@@ -152,11 +152,11 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float,
 
 
 def _different(faults: list[EvidenceError]) -> list[str]:
-    """What was found in rows, each different value once."""
-    rows: dict[str, int | None] = {}
+    """What is wrong in rows, each different fault and value once, with the first row that has it."""
+    first: dict[tuple[str, str | None, str], EvidenceError] = {}
     for fault in faults:
-        rows.setdefault(fault.found, fault.row)
-    return [found if row is None else f"row {row}: {found}" for found, row in rows.items() if found]
+        first.setdefault((fault.reason, fault.column, fault.found), fault)
+    return [fault.in_row() for fault in first.values()]
 
 
 def _group(fault: EvidenceError) -> tuple[str, str | None]:

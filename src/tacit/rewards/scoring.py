@@ -9,7 +9,7 @@ import numpy as np
 
 from tacit.conversation import Completion, Prompt, completion_text
 from tacit.errors import EvidenceError, TacitError
-from tacit.evidence import Comparison, Evidence, Ranking, Record
+from tacit.evidence import Comparison, Evidence, Kind, Ranking, Record
 from tacit.evidence.records import Steps
 from tacit.progress import track
 from tacit.rewards.contract import Comparing, Detailed, Reward, StepLevel, Uncertain
@@ -91,9 +91,10 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
     these columns already.
     """
     require_completions(evidence)
-    scores_of = _KINDS[evidence.kind]
-    if evidence.kind == "demonstration" and "score" in evidence.columns.unused:
-        scores_of = _KINDS["rating"]  # the rows have a score of their own
+    kind: Kind = evidence.kind
+    if kind == "demonstration" and "score" in evidence.columns.unused:
+        kind = "rating"  # the rows have a score of their own
+    scores_of = _KINDS[kind]
     cut = _cut_of(reward, evidence) if evidence.kind == "steps" else "newline"
     done = 0
     for records in track(evidence.batches(size), "scoring", size=len):
@@ -111,7 +112,7 @@ def scored_rows(reward: Reward, evidence: Evidence, *, size: int = 8192) -> Iter
             row = record.model_dump(exclude_unset=True)
             added = scores_of(record, mean[part], None if members is None else members[:, part])
             for name, values in details.items():
-                added |= _named(evidence.kind, name, values[part].tolist())
+                added |= _named(kind, name, values[part].tolist())
             if odds is not None and np.isfinite(odds[number - done - 1]):
                 added["score"] = float(odds[number - done - 1])
                 added.pop("score_std", None)
