@@ -105,7 +105,7 @@ def test_the_contract_holds_and_trees_are_saved_as_text(tmp_path):
         tacit.load(tmp_path / "r").score(["About 3"], ["Certainly: 3."]), reward.score(["About 3"], ["Certainly: 3."])
     )
     (tmp_path / "r" / "trees.1.txt").unlink()
-    with pytest.raises(ArtefactError, match=r"trees\.1\.txt is damaged"):
+    with pytest.raises(ArtefactError, match=r"lacks its file trees\.1\.txt"):
         tacit.load(tmp_path / "r")
     json.dumps(reward.report)
 

@@ -290,11 +290,18 @@ def test_rows_are_those_of_the_file(tmp_path: Path) -> None:
 def test_a_saved_verifier_with_an_unsound_reference_is_refused(tmp_path: Path) -> None:
     fit([Problem(prompt="one", answer="1")]).save(tmp_path / "v")
     stored: dict[str, Any] = json.loads((tmp_path / "v" / "answers.json").read_text())
+    manifest: dict[str, Any] = json.loads((tmp_path / "v" / "reward.json").read_text())
     for answer, reason in (("25 cm^2", "not one plain number"), (5, "is no text")):
         stored["answers"]["one"] = answer
         (tmp_path / "v" / "answers.json").write_text(json.dumps(stored))
-        with pytest.raises(ArtefactError, match=rf"answers.json: the reference answer .* to 'one' (is )?{reason}"):
+        with pytest.raises(ArtefactError, match=r"answers\.json is damaged: it is not the file that was saved"):
             tacit.load(tmp_path / "v")
+        unsealed = {name: value for name, value in manifest.items() if name not in ("files", "seal")}
+        (tmp_path / "w").mkdir(exist_ok=True)
+        (tmp_path / "w" / "answers.json").write_text(json.dumps(stored))
+        (tmp_path / "w" / "reward.json").write_text(json.dumps(unsealed))
+        with pytest.raises(ArtefactError, match=rf"answers.json: the reference answer .* to 'one' (is )?{reason}"):
+            tacit.load(tmp_path / "w")
 
 
 def test_a_recipe_names_the_row_of_its_problems(tmp_path: Path) -> None:
