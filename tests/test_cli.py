@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -344,6 +345,156 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tacit: Any, tokens: list[s
     assert done.err.count("\n") == 1
     assert said in done.err
     assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said", "takes", "lacks"),
+    [
+        ("fit v.jsonl --out r --hed mlp", "--head", ["--head", "--l2", "--overwrite"], ["--pessimist", "--curve"]),
+        ("score r v.jsonl --out s.csv --curv", "Unknown option: --curv", ["--for", "--skip-broken"], ["--curve"]),
+        ("tune sft --policy p --data d --out o --max-lenght 3", "--max-length", ["--lora"], ["--beta", "--no-whiten"]),
+        ("tune ppo --policy p --data d --out o --wite", "Unknown option: --wite", ["--no-whiten"], ["--rule"]),
+        ("tune spin --policy p --data d --out o --iteration 2", "--iterations", ["--beta"], ["--rule", "--td-weight"]),
+        ("bench encode --tokns 3", "--tokens", ["--rounds"], ["--pairs", "--flip"]),
+        ("lab drift --sedes 3", "--seeds", ["--experiment"], ["--data"]),
+    ],
+)
+def test_a_wrong_flag_names_the_right_one_and_those_of_that_method_alone(
+    tacit: Any, tokens: str, said: str, takes: list[str], lacks: list[str]
+) -> None:
+    if tokens.startswith("tune"):
+        pytest.importorskip("transformers")
+    done = tacit(*tokens.split())
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    question, _, listed = done.err.partition(" takes ")
+    assert said in question
+    flags = listed.partition(". See ")[0].split(", ")
+    assert set(takes) <= set(flags)
+    assert not set(lacks) & set(flags)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ("fit v.jsonl --out r --head mpl", "--head mpl: input should be 'linear' or 'mlp'. Did you mean `mlp`?"),
+        ("fit v.jsonl --out r --model scaler --encoder hashed", "no model `scaler`. Did you mean `scalar`? Choose one"),
+        ("fit v.jsonl --out r --objective davidsn --encoder hashed", "Did you mean `davidson`? Choose one of: auto,"),
+        (
+            "fit v.jsonl --out r --trees 5 --model scalar --encoder hashed",
+            "no fit option `trees`. Choose from: --augment",
+        ),
+        ("bench encod", "there is no `encod`. Did you mean `encode`? Choose one of: audit,"),
+    ],
+)
+def test_a_wrong_value_names_the_right_one(tacit: Any, tokens: str, said: str) -> None:
+    write_lines(Path("v.jsonl"), votes(40))
+    done = tacit(*tokens.split())
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err
+
+
+# --- from another folder ----------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_repeats_its_run_from_any_folder(
+    tacit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was typed as a relative path is found again, next to the configuration or far from it."""
+    home, away = tmp_path / "home/project", tmp_path / "away"
+    for folder in (home / "data", home / "out", away):
+        folder.mkdir(parents=True)
+    write_lines(home / "data/votes.jsonl", votes())
+    write_lines(home / "data/later.jsonl", votes(60, seed=1))
+    rows = [{"prompt": f"p{i}", "completions": [v["chosen"], v["rejected"]]} for i, v in enumerate(votes(9, seed=2))]
+    write_lines(home / "data/candidates.jsonl", rows)
+    (home / "recipe.yaml").write_text("type: sum\nparts:\n  - reward: reward\n  - type: length_control\n")
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.chdir(tmp_path / "link")
+    quick = ("--resamples", 10)
+    runs: dict[str, tuple[Any, ...]] = {
+        "reward": ("fit", "data/votes.jsonl", "--test-data", "./data/later.jsonl", "--encoder", "hashed", *quick),
+        "out/mix": ("combine", "recipe.yaml", "--data", "data/votes.jsonl"),
+        "out/scores.csv": ("score", "reward", "../project/data/later.jsonl"),
+        "audit.json": ("audit", "reward", "data/later.jsonl", "--reference", "reward", *quick),
+        "both.json": ("audit", "reward", "out/mix", "data/later.jsonl", *quick),
+        "out/best.jsonl": ("select", "out/mix", "data/candidates.jsonl"),
+    }
+    for out, words in runs.items():
+        done = tacit(*words, "--out", out)
+        assert done.code == 0, done.err
+    for where in (away, home / "out", home):
+        monkeypatch.chdir(where)
+        for out, words in runs.items():
+            path = home / out
+            config = path / "config.yaml" if path.is_dir() else path.with_suffix(".config.yaml")
+            shown = Path(os.path.relpath(config, where))
+            again = away / f"again{path.suffix}"
+            done = tacit(words[0], "--config", shown, "--out", again, "--json")
+            assert done.code == 0, done.err
+            if path.suffix in (".csv", ".jsonl"):
+                assert again.read_bytes() == path.read_bytes()
+            elif path.is_dir():
+                assert (again / "reward.json").is_file()
+                assert {p.name for p in again.iterdir()} == {p.name for p in path.iterdir()}
+            else:
+                assert json.loads(again.read_text()).keys() == json.loads(path.read_text()).keys()
+            shutil.rmtree(again) if again.is_dir() else [p.unlink() for p in away.glob("again*")]
+    here = tacit("score", "--config", home / "out/scores.config.yaml")  # over itself
+    assert (here.code, "scores.config.yaml is the file that is read (--config)" in here.err) == (2, True)
+    assert yaml.safe_load((home / "out/scores.config.yaml").read_text())["data"] == "../data/later.jsonl"
+
+
+def test_an_answer_of_ten_megabytes_is_scored_audited_and_chosen(tacit: Any, world: Path) -> None:
+    huge = "well, thank you, " * 620_000
+    write_lines(Path("rows.jsonl"), [{"prompt": "p", "chosen": huge, "rejected": "NO", "id": 7}])
+    write_lines(Path("candidates.jsonl"), [{"prompt": "p", "completions": ["NO", huge]}])
+    for out in ("s.jsonl", "s.csv", "s.parquet"):
+        done = tacit("score", world / "reward", "rows.jsonl", "--out", out, "--json")
+        assert (done.code, done.json["rows"]) == (0, 1), done.err
+    assert json.loads(Path("s.jsonl").read_text())["chosen"] == huge
+    assert tacit("audit", world / "reward", "rows.jsonl", "--resamples", 10, "--json").code == 0
+    done = tacit("select", world / "reward", "candidates.jsonl", "--out", "b.jsonl")
+    assert done.code == 0, done.err
+    write_lines(Path("more.jsonl"), [*votes(60), {"prompt": "p", "chosen": huge, "rejected": "NO"}])
+    assert tacit("check", "more.jsonl").code == 0
+    assert tacit("fit", "more.jsonl", "--out", "r", "--encoder", "hashed", "--resamples", 10, "--json").code == 0
+
+
+def test_rows_with_odd_columns_are_scored(tacit: Any, world: Path) -> None:
+    import datetime
+    import decimal
+
+    import pyarrow
+    import pyarrow.parquet
+
+    from tacit.evidence import read_rows
+
+    rows = votes(4, seed=3)
+    when = datetime.datetime(2024, 5, 6, 7, 8, 9, 10, tzinfo=datetime.UTC)
+    odd = {
+        "when": pyarrow.array([when, None, when, when], pyarrow.timestamp("us", "UTC")),
+        "day": pyarrow.array([when.date()] * 4),
+        "raw": pyarrow.array([b"\x00\xff", b"", None, b"x"]),
+        "price": pyarrow.array([decimal.Decimal("-1.50"), None, decimal.Decimal("2.25"), decimal.Decimal("0.00")]),
+        "nan": pyarrow.array([float("nan"), float("inf"), None, 1.5]),
+        "tags": pyarrow.array([[("a", 1)], [], None, [("b", 2)]], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+        "note": pyarrow.array(["=1+1", "-5", "plain", None]),
+    }
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    pyarrow.parquet.write_table(pyarrow.table(columns | odd), "in.parquet")
+    for name in ("s.parquet", "s.jsonl", "s.csv", "s.tsv"):
+        done = tacit("score", world / "reward", "in.parquet", "--out", name, "--json")
+        assert (done.code, done.json["rows"]) == (0, 4), done.err
+    again = pyarrow.parquet.read_table("s.parquet")
+    for name, column in odd.items():
+        assert again[name].type == column.type
+        assert str(again[name].to_pylist()) == str(column.to_pylist())
+    first = next(row for _, row in read_rows("s.jsonl"))
+    assert first["when"] == "2024-05-06T07:08:09.000010+00:00"
+    assert (first["raw"], first["price"], first["nan"], first["note"]) == ("AP8=", "-1.50", None, "=1+1")
+    cells = [row for _, row in read_rows("s.csv")]
+    assert [row["note"] for row in cells] == ["'=1+1", "-5", "plain", ""]
+    assert [row["price"] for row in cells] == ["-1.50", "", "2.25", "0.00"]
 
 
 # --- the installed command --------------------------------------------------------------------------------------------

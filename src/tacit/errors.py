@@ -6,7 +6,9 @@ traceback.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 _ABSENT: Any = object()
@@ -74,6 +76,28 @@ class MissingExtra(TacitError):
 def extra_installed(*modules: str) -> bool:
     """Whether these top-level modules can be imported, without importing them."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The one of these names that somebody may have meant."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def choices(name: object, known: Iterable[str]) -> str:
+    """What an error says of a name that is none of these: the closest one, and all."""
+    names = list(known)
+    near = closest(str(name), names)
+    return (f"Did you mean `{near}`? " if near else "") + f"Choose one of: {', '.join(names)}"
+
+
+def flag(option: str) -> str:
+    """An option as it is typed."""
+    return "--" + option.replace("_", "-")
+
+
+def flags(options: Iterable[str]) -> str:
+    """Options as they are typed, in the order of the alphabet."""
+    return ", ".join(flag(option) for option in sorted(options))
 
 
 def _shorten(value: Any, limit: int = 80) -> str:

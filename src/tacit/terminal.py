@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from tacit.artefacts import atomic_file, json_text, no_room, resolved, write_json
-from tacit.errors import TacitError
+from tacit.errors import TacitError, choices, flag, flags
 from tacit.plain_yaml import read_yaml, write_yaml
 
 _LONGEST = 2000
@@ -283,19 +283,26 @@ def suite_figure(package: ModuleType, suite: str, out: Path | None) -> Callable[
     return figure
 
 
+def suite_options(package: ModuleType, suite: str) -> list[str] | None:
+    """The options of `run` of a suite; None where there is no such suite."""
+    if suite not in suites(package):
+        return None
+    return list(inspect.signature(import_module(f"{package.__name__}.{suite}").run).parameters)
+
+
 def run_suite(package: ModuleType, suite: str, **options: Any) -> dict[str, Any]:
     """Run `run` of a suite with these options; its JSON-ready result has a list `rows`, or is one row itself.
 
     Raises `TacitError` for a suite that does not exist and an option that it does not take.
     """
     if suite not in suites(package):
-        raise TacitError(f"there is no `{suite}`. Choose one of: {', '.join(suites(package))}")
+        raise TacitError(f"there is no `{suite}`. {choices(suite, suites(package))}")
     function = import_module(f"{package.__name__}.{suite}").run
     known = inspect.signature(function).parameters
     if unknown := options.keys() - known.keys():
-        raise TacitError(f"`{suite}` takes no option `{min(unknown)}`. It takes: {', '.join(known)}")
+        raise TacitError(f"`{suite}` takes no option `{min(unknown)}`. It takes: {flags(known) or 'none'}")
     needed = [name for name, parameter in known.items() if parameter.default is parameter.empty]
     if missing := [name for name in needed if name not in options]:
-        raise TacitError(f"`{suite}` needs --{missing[0]}")
+        raise TacitError(f"`{suite}` needs {flag(missing[0])}")
     result: dict[str, Any] = function(**options)
     return result

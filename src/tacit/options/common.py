@@ -67,7 +67,7 @@ class Writing(Options):
         kept = tuple((flag, path) for flag, path in self._paths() if flag in _KEPT)
         read = [(flag, path) for flag, path in self._paths() if flag not in _KEPT]
         read += [(name.upper(), path) for name, value in arguments.items() for path in _paths_of(name, value)]
-        recipes = [(f"{flag} {path}", part) for flag, path in read for part in named_in(path)]
+        recipes = [(f"{flag} {path}", part) for flag, path in read if flag != "--config" for part in named_in(path)]
         return Output(verb, out, (*read, *recipes), kept, self.overwrite)
 
     @contextmanager

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacit.errors import ArtefactError, EvidenceError, TacitError
+from tacit.errors import ArtefactError, EvidenceError, TacitError, choices
 
 if TYPE_CHECKING:
     from tacit.evidence.records import Record
@@ -87,7 +87,7 @@ def fit(
     if model == "auto":
         evidence, model = _natural(evidence)
     if model not in MODELS:
-        raise TacitError(f"no model `{model}`. Choose one of: auto, {', '.join(MODELS)}")
+        raise TacitError(f"no model `{model}`. {choices(model, ('auto', *MODELS))}")
     source = getattr(evidence, "source", "memory")
     require_vectors(source, options.get("encoder"))
     try:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tacit.conversation import Completion, Prompt
-from tacit.errors import ArtefactError, EvidenceError, MissingExtra, TacitError
+from tacit.errors import ArtefactError, EvidenceError, MissingExtra, TacitError, flags
 from tacit.evidence.records import Record
 from tacit.features import Encoder, FeatureStore, load_encoder
 from tacit.rewards.encoding import encode
@@ -155,7 +155,7 @@ def fit(
     """
     start = time.perf_counter()
     if unknown := options.keys() - BoostOptions.__dataclass_fields__.keys():
-        known = ", ".join(BoostOptions.__dataclass_fields__)
+        known = flags(BoostOptions.__dataclass_fields__)
         raise TacitError(f"model `boosted` has no fit option `{min(unknown)}`. Choose from: {known}")
     chosen = BoostOptions(**options)
     _lightgbm()

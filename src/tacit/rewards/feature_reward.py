@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tacit.conversation import Completion, Prompt
-from tacit.errors import ArtefactError, EvidenceError, TacitError
+from tacit.errors import ArtefactError, EvidenceError, TacitError, flags
 from tacit.evidence.augment import WARNING, augment
 from tacit.evidence.records import Comparison, Record
 from tacit.features import Encoder, FeatureStore, load_encoder
@@ -223,7 +223,5 @@ def _comparisons(records: Sequence[Record], source: str) -> list[Comparison]:
 def _options(options: dict[str, Any]) -> FitOptions:
     unknown = options.keys() - FitOptions.__dataclass_fields__.keys()
     if unknown:
-        raise TacitError(
-            f"no fit option `{sorted(unknown)[0]}`. Choose from: {', '.join(FitOptions.__dataclass_fields__)}"
-        )
+        raise TacitError(f"no fit option `{sorted(unknown)[0]}`. Choose from: {flags(FitOptions.__dataclass_fields__)}")
     return FitOptions(**options)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from tacit.errors import TacitError
+from tacit.errors import TacitError, choices
 from tacit.evidence.records import Kind
 
 
@@ -170,7 +170,7 @@ def objective_for(kind: Kind, name: str = "auto") -> Objective:
     if name == "auto" and fitting:
         return fitting[0]
     if name not in OBJECTIVES:
-        raise TacitError(f"no objective `{name}`. Choose one of: auto, {', '.join(OBJECTIVES)}")
+        raise TacitError(f"no objective `{name}`. {choices(name, ('auto', *OBJECTIVES))}")
     if OBJECTIVES[name].kind != kind:
         allowed = ", ".join(o.name for o in fitting) or "none"
         raise TacitError(f"objective `{name}` learns from {OBJECTIVES[name].kind}s. For {kind}s there is: {allowed}")

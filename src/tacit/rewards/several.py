@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tacit.errors import TacitError
+from tacit.errors import TacitError, flags
 from tacit.rewards import heads
 from tacit.rewards.examples import Examples, bootstrap_weights
 from tacit.rewards.fitting import check_features
@@ -48,7 +48,7 @@ class SeveralFit:
 def shared_options(options: dict[str, Any], own: tuple[str, ...], model: str) -> FitOptions:
     """The `FitOptions` among `options`; raises `TacitError` for a name that is neither there nor in `own`."""
     if unknown := options.keys() - {*SHARED, *own}:
-        known = ", ".join((*own, *SHARED))
+        known = flags((*own, *SHARED))
         raise TacitError(f"model `{model}` has no fit option `{min(unknown)}`. Choose from: {known}")
     return FitOptions(**{name: value for name, value in options.items() if name in SHARED})
 

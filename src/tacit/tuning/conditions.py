@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tacit.errors import TacitError
+from tacit.errors import TacitError, flag, flags
 
 SURROGATE = ("raft", "raft++", "reinforce-rej")
 """Rules of `rejection` that run as policy gradients; the others have losses of their own."""
@@ -85,16 +85,6 @@ def check(choices: Choices, conditions: Sequence[Condition]) -> None:
         for option in condition.options:
             if option in choices.given and not condition.holds(choices):
                 raise TacitError(f"`tacit tune {choices.method}` takes {flag(option)} only {condition.needs}")
-
-
-def flag(option: str) -> str:
-    """An option as it is typed."""
-    return "--" + option.replace("_", "-")
-
-
-def flags(options: Sequence[str]) -> str:
-    """Options as they are typed, in the order of the alphabet."""
-    return ", ".join(flag(option) for option in sorted(options))
 
 
 def refuse_unknown(method: str, options: Sequence[str], takes: Mapping[str, Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tacit import artefacts
 from tacit.conversation import Prompt
-from tacit.errors import TacitError
+from tacit.errors import TacitError, choices
 from tacit.evidence import Evidence
 from tacit.outputs import Output
 from tacit.rewards.contract import Reward
@@ -166,12 +166,12 @@ class Job:
     def __post_init__(self) -> None:
         known = self.catalogue()
         if self.method not in known.takes:
-            raise TacitError(f"no method `{self.method}`. Choose one of: {', '.join(known.takes)}")
+            raise TacitError(f"no method `{self.method}`. {choices(self.method, known.takes)}")
         refuse_unknown(self.method, list(self.options), known.takes)
         given = {name: value for name, value in self.options.items() if value is not None}
         rule = given.get("rule", "raft") if self.method == "rejection" else None
         if rule is not None and rule not in RULES:
-            raise TacitError(f"no rule `{rule}`. Choose one of: {', '.join(RULES)}")
+            raise TacitError(f"no rule `{rule}`. {choices(rule, RULES)}")
         classes = (*_CLASSES, *(() if self.method == "dpo" or rule == "rso" else (GradientOptions,)), *known.classes)
         defaults = defaults_of(known.takes[self.method], known.departures[self.method], rule, classes)
         changed = {name for name, value in given.items() if value != defaults.get(name)}

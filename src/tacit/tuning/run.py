@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tacit.conversation import Prompt, completion_text, prompt_text
-from tacit.errors import EvidenceError, TacitError
+from tacit.errors import EvidenceError, TacitError, flag
 from tacit.evidence import Evidence
 from tacit.evidence.prompts import prompt_columns
 from tacit.rewards.contract import Reward
 from tacit.tuning import sharding
-from tacit.tuning.conditions import flag
 from tacit.tuning.crediting import crediting
 from tacit.tuning.data import read_prompts
 from tacit.tuning.evaluation import Evaluation

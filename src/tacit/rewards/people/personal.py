@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tacit.conversation import Completion, Prompt
-from tacit.errors import ArtefactError, TacitError
+from tacit.errors import ArtefactError, TacitError, flags
 from tacit.evidence.records import Comparison
 from tacit.features import Encoder
 from tacit.rewards.feature_reward import FeatureReward
@@ -152,7 +152,7 @@ def known_options(kind: type[Options], options: dict[str, Any]) -> Options:
     """`options` as the dataclass `kind`; raises `TacitError` for one that it has not got."""
     known = tuple(kind.__dataclass_fields__)  # type: ignore[attr-defined]
     if unknown := sorted(options.keys() - set(known)):
-        raise TacitError(f"no option `{unknown[0]}` for these people models. Choose from: {', '.join(known)}")
+        raise TacitError(f"no option `{unknown[0]}` for these people models. Choose from: {flags(known)}")
     return kind(**options)
 
 

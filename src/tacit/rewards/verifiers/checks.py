@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
-from tacit.errors import MissingExtra, TacitError
+from tacit.errors import MissingExtra, TacitError, choices
 from tacit.rewards.verifiers import answers, mathematics, texts
 from tacit.rewards.verifiers.code import UnitTests
 from tacit.rewards.verifiers.limits import Fault, TooSlow, check_pattern, limited, pattern_found
@@ -297,7 +297,7 @@ def make_check(kind: str, options: Mapping[str, Any] | None = None) -> Check:
     Raises `TacitError` naming the known checks or options, and for a value of another type.
     """
     if kind not in CHECKS:
-        raise TacitError(f"no check `{kind}`. Choose one of: {', '.join(CHECKS)}")
+        raise TacitError(f"no check `{kind}`. {choices(kind, CHECKS)}")
     cls = CHECKS[kind]
     known, hints = [f.name for f in fields(cls)], get_type_hints(cls)
     values: dict[str, Any] = {}
