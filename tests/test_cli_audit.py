@@ -88,3 +88,42 @@ def test_without_a_cache_nothing_is_kept(tacit: Any, tmp_path: Path) -> None:
     assert tacit("fit", data, "--out", "r", "--encoder", "hashed", "--test", 0, "--no-cache").code == 0
     assert tacit("score", "r", data, "--out", "scores.jsonl", "--no-cache").code == 0
     assert not (tmp_path / "cache").exists()
+
+
+def test_check_and_fit_say_what_the_encoder_cuts(tacit: Any, bert_folder: Path) -> None:
+    long = "the quick brown fox jumps over a lazy dog " * 9
+    rows = [{"prompt": f"q{i}", "chosen": f"{long}yes {i}", "rejected": f"{long}no {i}"} for i in range(20)]
+    rows += [{"prompt": f"r{i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(20)]
+    data = write_lines("votes.jsonl", rows)
+    encoder = ("--encoder", f"hf:{bert_folder}?max_length=32")
+    checked = tacit("check", data, *encoder, "--json")
+    assert checked.code == 0, checked.err
+    found = {finding["code"]: finding for finding in checked.json["warnings"]}
+    assert found["truncated"]["count"] == 40
+    assert (found["equal_when_truncated"]["count"], found["equal_when_truncated"]["rows"]) == (20, list(range(1, 21)))
+    fitted = tacit("fit", data, *encoder, "--out", "r", "--json", "--test", 0)
+    assert fitted.code == 0, fitted.err
+    assert fitted.json["fit"]["truncated"]["cut"] == 40
+    assert "20 comparisons have different answers that are equal as far as encoder" in fitted.err
+    assert "truncated" not in {
+        finding["code"] for finding in tacit("check", data, "--encoder", "hashed", "--json").json["warnings"]
+    }
+
+
+def test_check_names_rows_without_a_vector(tacit: Any) -> None:
+    import numpy as np
+
+    np.savez("emb.npz", vectors=np.eye(3, dtype=np.float32), ids=["a", "b", "c"])
+    data = write_lines(
+        "votes.jsonl",
+        [{"prompt": "p", "chosen": "a", "rejected": x} for x in "bcb"]
+        + [{"prompt": "q", "chosen": "c", "rejected": "zebra"}],
+    )
+    done = tacit("check", data, "--encoder", "array:emb.npz", "--json")
+    assert done.code == 2
+    assert "no item has this id" in done.out
+    np.savez("texts.npz", vectors=np.eye(3, dtype=np.float32), completions=["a", "b", "c"])
+    done = tacit("check", data, "--encoder", "array:texts.npz", "--json")
+    assert done.code == 2
+    (error,) = (finding for finding in done.json["errors"] if finding["code"] == "no_vector")
+    assert (error["count"], error["rows"]) == (8, [1, 2, 3, 4])

@@ -24,7 +24,9 @@ from tacit.options.fit import (
 )
 
 if TYPE_CHECKING:
-    from tacit.evidence import Evidence
+    from collections.abc import Sequence
+
+    from tacit.evidence import Evidence, Finding, Report
     from tacit.features import Encoder
 
 
@@ -38,9 +40,13 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
         File, folder or hub:owner/name of evidence.
     """
     from tacit.evidence import check as check_evidence
+    from tacit.rewards.encoding import ids_of
 
     against = None if options.against is None else options.read(options.against)
-    report = check_evidence(options.read(data), against=against, limit=options.limit)
+    encoder = options.opened(data)
+    evidence = options.read(data, ids=ids_of(encoder))
+    report = check_evidence(evidence, against=against, limit=options.limit)
+    report.findings.extend(_unread(encoder, evidence, report, options.limit))
     if options.json_:
         terminal.print_json(report.to_dict())
     else:
@@ -57,6 +63,16 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
         count = len(report.errors)
         found = "an error" if count == 1 else f"{count} kinds of errors"
         raise TacitError(f"{data}: {found} in the data. Mend {'it' if count == 1 else 'them'} as said above")
+
+
+def _unread(encoder: Encoder, evidence: Evidence, report: Report, limit: int) -> Sequence[Finding]:
+    """What an encoder would not read of evidence whose rows are sound."""
+    from tacit.rewards.truncation import truncation, without_vector
+
+    if any(finding.code == "broken_rows" for finding in report.findings) or not report.statistics["records"]:
+        return []
+    cut = truncation(encoder, evidence.rows(), limit=limit)
+    return [*without_vector(encoder, evidence.rows(), limit=limit), *([] if cut is None else cut.findings())]
 
 
 @app.command

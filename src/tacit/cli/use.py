@@ -213,4 +213,7 @@ def export(reward: Path, *, options: Annotated[ExportOptions, Parameter(name="*"
     with options.folder_and_file("export", options.out, "config.json", reward=reward) as folder:
         result = to_hf(rewards.load(reward), folder, form=options.form)
     result |= {"out": str(options.out), "seconds": time.perf_counter() - start}
-    options.show(result, [result])
+    result["load"] = result["load"].replace(str(folder), str(options.out))
+    options.show(result, [{name: value for name, value in result.items() if name != "load"}])
+    if not options.json_:
+        print(f"Without Tacit: {result['load']}")

@@ -213,7 +213,9 @@ def unfinished_ids(
     """Token ids of exchanges that break off: by the rule, without what closes an answer. None is without ids."""
     require_rows(prompts, prefixes)
     if rule.template == "chat":
-        parts = [_open(chat_parts(wrapper, p, c), c) for p, c in zip(prompts, prefixes, strict=True)]
+        parts = [
+            _open(chat_parts(wrapper, p, c, rule.chat_template), c) for p, c in zip(prompts, prefixes, strict=True)
+        ]
         keep = {wrapper.bos_token_id} - {None}
         rows = token_ids(wrapper.backend_tokenizer, parts, rule.max_length, special=False, keep=keep)
     else:

@@ -131,7 +131,11 @@ def _policy(job: DemonstrationJob, folder: str | Path) -> Any:
     from tacit.policies.transformer import TransformerPolicy
 
     return TransformerPolicy.load(
-        folder, lora=job.get("lora"), dtype=job.get("dtype", "auto"), device=job.get("device")
+        folder,
+        lora=job.get("lora"),
+        dtype=job.get("dtype", "auto"),
+        device=job.get("device"),
+        chat_template=job.get("chat_template"),
     )
 
 

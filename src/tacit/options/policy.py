@@ -49,6 +49,8 @@ class GenerateOptions(Reading, Caution, Caching, Writing):
     """Precision of matrix products; auto: bfloat16 where the device computes it faster."""
     device: Annotated[str | None, _Policy] = None
     """Where to run; CUDA if there is one unless given."""
+    chat_template: Annotated[Path | None, _Policy] = None
+    """File of a chat template (Jinja) in place of the model's own, which may refuse a system message."""
     model: Annotated[str | None, _Policy] = None
     """Name of the model, where the policy is the address of a server."""
     api: Annotated[Literal["chat", "completions"], _Policy] = "chat"
@@ -79,6 +81,7 @@ class GenerateOptions(Reading, Caution, Caching, Writing):
         return open_policy(
             policy, model=self.model, api=self.api, key_env=self.key_env, concurrency=self.concurrency,
             timeout=self.timeout, logprobs=self.logprobs, dtype=self.dtype, device=self.device,
+            chat_template=self.chat_template,
         )  # fmt: skip
 
 

@@ -67,6 +67,8 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     """Optimiser steps, in place of epochs."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16"] | None, Parameter(group="Optimisation")] = None
     """Matrix products; weights are float32. auto: bfloat16 where the device has it."""
+    chat_template: Annotated[Path | None, Parameter(group="Optimisation")] = None
+    """File of a chat template (Jinja) in place of that of --policy, which may refuse a system message; it is saved."""
     device: Annotated[str | None, Parameter(group="Optimisation")] = None
     """cpu, cuda, ...; CUDA if there is one unless given."""
     lora: Annotated[Positive | None, Parameter(group="Optimisation")] = None
@@ -247,4 +249,6 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
         about |= {*Reading.model_fields, *Caution.model_fields} - {"seed"}
         # By their defaults and not by their values: 0 and False may be what somebody asks for.
         values = self.model_dump(exclude=about, exclude_none=True, exclude_defaults=True)
+        if self.chat_template is not None:
+            values["chat_template"] = str(self.chat_template)
         return {"seed": self.seed, **values}

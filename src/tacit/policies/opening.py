@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from tacit.policies.contract import Policy
@@ -19,11 +20,13 @@ def open_policy(
     logprobs: bool = False,
     dtype: str = "auto",
     device: str | None = None,
+    chat_template: str | Path | None = None,
 ) -> Policy:
     """The policy that `source` means.
 
     http://... or https://... is a server (`tacit.policies.endpoint`), which needs `model`; anything else is a
-    transformers folder or a llama2.c file (`tacit.policies.transformer`), for which `dtype` and `device` count.
+    transformers folder or a llama2.c file (`tacit.policies.transformer`), for which `dtype`, `device` and
+    `chat_template` count.
     """
     options: dict[str, Any]
     if source.startswith(("http://", "https://")):
@@ -31,10 +34,12 @@ def open_policy(
 
         if model is None:
             raise PolicyError(f"{source} serves models by their names. Say which one: --model")
+        if chat_template is not None:
+            raise PolicyError("--chat-template is for a model's folder: a server applies its own. Leave it out")
         options = {"api": api, "key_env": key_env, "concurrency": concurrency, "timeout": timeout}
         return EndpointPolicy(source, model, logprobs=logprobs, **options)
     if model is not None:
         raise PolicyError(f"--model is for servers, and {source} is a path. Leave it out")
     from tacit.policies.transformer import TransformerPolicy
 
-    return TransformerPolicy.load(source, dtype=dtype, device=device)
+    return TransformerPolicy.load(source, dtype=dtype, device=device, chat_template=chat_template)

@@ -23,6 +23,7 @@ from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
 from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
 from tacit.models.precision import multiplies_bfloat16
+from tacit.models.templates import read_template
 from tacit.policies import fused, lean, llama2c, stock
 from tacit.policies.contract import Responses, Rollout, Sampling, TokenScores
 from tacit.policies.decoding import LeanDecoder
@@ -73,6 +74,7 @@ class TransformerPolicy:
         dtype: str = "auto",
         device: str | None = None,
         name: str | None = None,
+        chat_template: str | Path | None = None,
     ) -> TransformerPolicy:
         """The policy in a transformers folder.
 
@@ -84,6 +86,7 @@ class TransformerPolicy:
             dtype: of matrix products, see the class.
             device: where to run; CUDA if there is one unless given.
             name: the folder's name unless given.
+            chat_template: file of a chat template (Jinja) in place of the tokenizer's; it is saved with the policy.
 
         Raises `FeatureError` or `PolicyError` where the folder is no causal language model with a tokenizer, and
         `MissingExtra` without transformers (or peft).
@@ -92,15 +95,17 @@ class TransformerPolicy:
             raise MissingExtra("hf", "a transformers policy")
         from transformers import AutoModelForCausalLM
 
+        template = None if chat_template is None else read_template(chat_template)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = llama2c.model_file(path)
         if folder is not None:
             model, tokenizer = llama2c.read(folder)
             model = model.to(device)
+            tokenizer.chat_template = template or tokenizer.chat_template
         else:
             folder = model_folder(path)
             read_settings(folder)
-            tokenizer = load_tokenizer(folder)
+            tokenizer = load_tokenizer(folder, chat_template=template)
             model = load_weights(AutoModelForCausalLM, folder, dtype="float32", device=device)
         if lora is not None:
             model = _with_lora(model, lora)

@@ -82,7 +82,8 @@ def fit(
     (`tacit.rewards.uncertainty`); the reading is saved with the reward. Raises `TacitError` for an unknown model, and
     where there is nothing to be pessimistic by.
     """
-    from tacit.rewards.encoding import require_vectors
+    from tacit.rewards.encoding import encoder_in, require_vectors
+    from tacit.rewards.truncation import numbered, truncation
 
     if model == "auto":
         evidence, model = _natural(evidence)
@@ -90,12 +91,17 @@ def fit(
         raise TacitError(f"no model `{model}`. {choices(model, ('auto', *MODELS))}")
     source = getattr(evidence, "source", "memory")
     require_vectors(source, options.get("encoder"))
+    evidence = list(evidence) if iter(evidence) is evidence else evidence
     try:
-        return _learnt(evidence, model, pessimism, strength, options)
+        reward = _learnt(evidence, model, pessimism, strength, options)
     except EvidenceError as error:
         if source == "memory" or error.source not in (None, "memory"):
             raise
         raise error.at(source) from error
+    if (cut := truncation(encoder_in(reward), numbered(evidence))) is not None:
+        reward.report["truncated"] = cut.to_dict()
+        reward.report["warnings"] = [*reward.report.get("warnings", ()), *cut.sentences()]
+    return reward
 
 
 def _learnt(
@@ -116,6 +122,7 @@ def load(
     *,
     cache: str | Path | None = None,
     encoder: str | Encoder | None = None,
+    chat_template: str | Path | None = None,
     pessimism: How | None = None,
     strength: float | None = None,
 ) -> Reward:
@@ -124,7 +131,7 @@ def load(
     A folder with config.json and no reward.json is a Hugging Face checkpoint, read as a `language_model`. `cache` is a
     folder of encoded texts that it may use. `encoder` is the one that it was fitted on, where that is an object of your
     own or has moved; or, for a reward that was fitted on `array:FILE`, an array of vectors of other texts by the same
-    model.
+    model. `chat_template` is a file of a chat template (Jinja) in place of the one of a Hugging Face checkpoint.
 
     `pessimism` and `strength` replace the reading that was saved with it ("none" drops it). Raises `ArtefactError`
     where the folder is missing, damaged or from a newer version, and `TacitError` where there is nothing to be
@@ -134,7 +141,7 @@ def load(
     from tacit.rewards.saved_encoder import given_encoder
 
     with given_encoder(open_encoder(encoder) if isinstance(encoder, str) else encoder):
-        reward, saved = _read(path, cache)
+        reward, saved = _read(path, cache, chat_template)
     if saved is None and pessimism is None and strength is None:
         return reward
     from tacit.rewards.uncertainty import read_as_saved
@@ -143,19 +150,28 @@ def load(
     return read
 
 
-def _read(path: str | Path, cache: str | Path | None) -> tuple[Reward, Any]:
+def _read(path: str | Path, cache: str | Path | None, chat_template: str | Path | None) -> tuple[Reward, Any]:
     """The reward itself, and the reading that was saved with it."""
     from tacit.artefacts import read_manifest
     from tacit.models.kinds import no_reward
 
-    if Path(path).suffix in (".yaml", ".yml"):
+    folder = Path(path)
+    checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
+    if chat_template is not None and not checkpoint:
+        raise TacitError(
+            f"--chat-template is for the folder of a language model, and {path} is a reward that keeps its own rule."
+            " Leave it out"
+        )
+    if folder.suffix in (".yaml", ".yml"):
         from tacit.rewards.recipe import read_recipe
 
         return read_recipe(path, cache=cache), None
-    folder = Path(path)
     if reason := no_reward(folder):
         raise ArtefactError(reason)
-    checkpoint = (folder / "config.json").is_file() and not (folder / "reward.json").is_file()
+    if chat_template is not None:
+        from tacit.rewards.language_model import LanguageModelReward
+
+        return LanguageModelReward.of_checkpoint(folder, chat_template=chat_template), None
     manifest = {"type": "language_model"} if checkpoint else read_manifest(path)
     kind = manifest.get("type")
     if not (isinstance(kind, str) and kind in TYPES):

@@ -33,12 +33,16 @@ class TextRule:
     """End with EOS, exactly once."""
     max_length: int = 2048
     """Most tokens, special tokens and EOS included."""
+    chat_template: str | None = None
+    """A chat template (Jinja) in place of the tokenizer's, for `chat`."""
 
     def __post_init__(self) -> None:
         if self.template not in get_args(Template):
             raise TacitError(f"there is no template `{self.template}`. Use one of: {', '.join(get_args(Template))}")
         if self.max_length < 2:
             raise TacitError(f"max_length is {self.max_length}: a text needs at least 2 tokens")
+        if self.chat_template is not None and self.template != "chat":
+            raise TacitError(f"template `{self.template}` renders no messages. Leave the chat template out")
 
     def token_ids(self, wrapper: Any, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[list[int]]:
         """Ids of each exchange by this rule; `wrapper` is a transformers tokenizer. Every text has at least one id."""
@@ -56,17 +60,23 @@ class TextRule:
 
     def _parts(self, wrapper: Any, prompt: Prompt, completion: Completion) -> Parts:
         if self.template == "chat":
-            return chat_parts(wrapper, prompt, completion)
+            return chat_parts(wrapper, prompt, completion, self.chat_template)
         texts = prompt_text(prompt), completion_text(completion)
         return joined(*texts) if self.template == "plain" else Parts(*texts)
 
 
-def default_rule(wrapper: Any, max_length: int, stated: Mapping[str, Any] | None = None) -> TextRule:
+def default_rule(
+    wrapper: Any, max_length: int, stated: Mapping[str, Any] | None = None, *, chat_template: str | None = None
+) -> TextRule:
     """The rule of a checkpoint: what `tacit export` stated in its config.json, else what its tokenizer suggests.
+
+    A `chat_template` of one's own goes before both.
 
     A tokenizer with a chat template is taken at its word (the template decides about EOS); without one the text is
     plain and ends with EOS where the tokenizer has one, as TRL trains.
     """
+    if chat_template is not None:
+        return TextRule("chat", False, max_length, chat_template)
     if stated:
         return TextRule(stated["template"], bool(stated["eos"]), int(stated["max_length"]))
     if wrapper.chat_template:
@@ -74,15 +84,16 @@ def default_rule(wrapper: Any, max_length: int, stated: Mapping[str, Any] | None
     return TextRule("plain", wrapper.eos_token_id is not None, max_length)
 
 
-def chat_parts(wrapper: Any, prompt: Prompt, completion: Completion) -> Parts:
-    """The exchange by the tokenizer's chat template.
+def chat_parts(wrapper: Any, prompt: Prompt, completion: Completion, template: str | None = None) -> Parts:
+    """The exchange by the tokenizer's chat template, or by another `template`.
 
     The completion begins where the rendered prompt, opened for an answer, ends; the tail is what the template writes
     after the last message.
     """
     messages = messages_of(prompt, completion)
-    whole = rendered(wrapper, messages)
-    opened = rendered(wrapper, messages_of(prompt), add_generation_prompt=True) if len(prompt) else ""
+    whole = rendered(wrapper, messages, template=template)
+    asked = messages_of(prompt)
+    opened = rendered(wrapper, asked, template=template, add_generation_prompt=True) if len(prompt) else ""
     start = len(opened) if whole.startswith(opened) else _common(whole, opened)
     said = str(messages[-1]["content"]).strip()
     found = whole.rfind(said, start) if said else -1

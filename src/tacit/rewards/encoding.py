@@ -53,11 +53,14 @@ def ids_of(model: object) -> Mapping[str, str] | None:
 
     It is what `tacit.read` takes as `items` for evidence that names these ids.
     """
-    inner = next((getattr(model, name) for name in _INSIDE if getattr(model, name, None) is not None), None)
-    if inner is not None:
-        return ids_of(inner)
-    ids: Mapping[str, str] | None = getattr(model, "ids", None)
+    ids: Mapping[str, str] | None = getattr(encoder_in(model), "ids", None)
     return ids
+
+
+def encoder_in(model: object) -> object:
+    """The encoder of a reward, or of the reward that it is made of; an encoder itself as it is."""
+    inner = next((getattr(model, name) for name in _INSIDE if getattr(model, name, None) is not None), None)
+    return model if inner is None else encoder_in(inner)
 
 
 def require_vectors(data: str | Path, model: object, *, given: bool = True) -> None:

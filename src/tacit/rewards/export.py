@@ -42,13 +42,15 @@ Form = Literal["auto", "stock", "custom"]
 
 _NORMS = ("ln_f", "norm", "final_layernorm", "final_layer_norm", "norm_f", "ln_out")
 _MODULE = "modeling_tacit"
+_CUSTOM = "PooledForSequenceClassification"
 _HEAD = ("linear", "bias", "hidden", "out")
 
 
 def to_hf(reward: Reward, folder: str | Path, *, form: Form = "auto") -> dict[str, Any]:
     """Write `reward` to `folder` as a checkpoint and score the examples of `check_reward` with both.
 
-    Returns `class`, `offset` (what `tacit.load` adds to the checkpoint's logits) and `largest_difference`. Raises
+    Returns `class`, `offset` (what `tacit.load` adds to the checkpoint's logits), `largest_difference`, and `load`, the
+    line by which a program without Tacit reads it. Raises
     `TacitError` where the reward has no such form, or the exported scores differ by more than `check.allowed`.
     """
     from tacit.rewards.feature_reward import FeatureReward
@@ -74,10 +76,13 @@ def to_hf(reward: Reward, folder: str | Path, *, form: Form = "auto") -> dict[st
                 f"the exported scores differ by {change.max():.2g} from those of `{reward.name}`: this architecture "
                 f"({type(exported.model).__name__}) reads its states another way. Use --form custom"
             )
+    name = type(exported.model).__name__
+    trust = ", trust_remote_code=True" if name == _CUSTOM else ""
     return {
-        "class": type(exported.model).__name__,
+        "class": name,
         "offset": exported.offset,
         "largest_difference": float(change.max()),
+        "load": f"AutoModelForSequenceClassification.from_pretrained({str(folder)!r}{trust})",
     }
 
 
@@ -85,6 +90,8 @@ def _write_language_model(reward: LanguageModelReward, folder: Path) -> None:
     if reward.model.config.num_labels != 1 or reward.labels != (0, None):
         raise TacitError(f"`{reward.name}` scores one of several labels, and a reward checkpoint has one. Use it as is")
     copy_checkpoint(reward.folder, folder)
+    if reward.rule.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(reward.rule.chat_template, "utf-8")
     config = reward.model.config.__class__.from_pretrained(folder)
     config.tacit = _stated(reward.rule.template, reward.rule.eos, reward.rule.max_length, reward.offset)
     config.save_pretrained(folder)
@@ -198,7 +205,7 @@ def _custom_model(encoder: TransformerEncoder, parameters: dict[str, Tensor]) ->
     )
     config.auto_map = {
         "AutoConfig": f"{_MODULE}.PooledConfig",
-        "AutoModelForSequenceClassification": f"{_MODULE}.PooledForSequenceClassification",
+        "AutoModelForSequenceClassification": f"{_MODULE}.{_CUSTOM}",
     }
     model = PooledForSequenceClassification(config).eval()
     model.encoder.load_state_dict(base.state_dict())

@@ -38,6 +38,7 @@ from tacit.models.checkpoint import (
     right_padded,
     tokens_per_batch,
 )
+from tacit.models.templates import read_template
 from tacit.rewards.chat import TextRule, default_rule
 from tacit.rewards.inputs import require_rows
 from tacit.rewards.origin import Origin
@@ -215,6 +216,7 @@ class LanguageModelReward:
         template: str | None = None,
         eos: bool | None = None,
         max_length: int | None = None,
+        chat_template: str | Path | None = None,
         dtype: str = "float32",
         device: str | None = None,
         name: str | None = None,
@@ -223,7 +225,8 @@ class LanguageModelReward:
 
         `label` is the index or name of the logit that is the score, or two of them whose difference is; by default the
         only one, or of two the second less the first. `template`, `eos` and `max_length` are those of `TextRule`; by
-        default what the checkpoint says (`default_rule`). Raises `FeatureError` where the folder is no model that can
+        default what the checkpoint says (`default_rule`). `chat_template` is a file of a chat template (Jinja) in place
+        of the checkpoint's, which is saved with the reward. Raises `FeatureError` where the folder is no model that can
         be read, `TacitError` where its labels leave the choice open.
         """
         path = model_folder(folder)
@@ -232,12 +235,14 @@ class LanguageModelReward:
         if stated and stated.get("rendering") != RENDERING:
             raise ArtefactError(f"{folder} renders text by rule {stated.get('rendering')!r}, not {RENDERING!r}")
         _model_class(settings)
-        found = default_rule(load_tokenizer(path), default_max_length(path, settings), stated)
+        given = None if chat_template is None else read_template(chat_template)
+        found = default_rule(load_tokenizer(path), default_max_length(path, settings), stated, chat_template=given)
         rule = TextRule(
             found.template if template is None else template,  # type: ignore[arg-type]
             # Another template is another convention: what the checkpoint says of EOS does not hold for it.
             (found.eos if template in (None, found.template) else False) if eos is None else eos,
             found.max_length if max_length is None else max_length,
+            given,
         )
         return cls(
             path, rule, _chosen_labels(path, settings, label), name or path.name, dtype,

@@ -40,6 +40,7 @@ _DATA = (
     "max_steps",
     "dtype",
     "device",
+    "chat_template",
 )
 _POLICY = ("lora", "eval_prompts", "stop_at_peak", "max_kl", "gold")
 _SAMPLING = ("num_samples", *(f.name for f in fields(SamplingOptions) if f.name not in _NO_FLAG))
@@ -138,6 +139,7 @@ RUN_FILES = (
 """What a run writes into its folder, as `tacit.artefacts.FileList` lists it."""
 _ON_DISK = (
     *("policy", "data", "gold", "demonstrations", "discriminator_model", "encoder", "bonus_encoder", "stop_at_peak"),
+    "chat_template",
 )
 
 

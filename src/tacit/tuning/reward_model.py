@@ -36,6 +36,7 @@ from tacit.models.checkpoint import (
     read_settings,
     right_padded,
 )
+from tacit.models.templates import read_template
 from tacit.policies import fused, lean
 from tacit.policies.packing import pack
 from tacit.policies.scores import token_scores
@@ -63,6 +64,8 @@ class RewardTuningOptions:
     """The share a."""
     regulariser_beta: float = 0.1
     max_length: int | None = None
+    chat_template: str | None = None
+    """File of a chat template (Jinja) in place of the checkpoint's."""
     batch: int = 32
     """Examples of a step, over all processes."""
     micro_batch: int = 16
@@ -98,8 +101,10 @@ class RewardTuning:
         self.options, self.processes = options, processes
         folder = model_folder(base)
         settings = read_settings(folder)
-        self.tokenizer = load_tokenizer(folder)
-        found = default_rule(self.tokenizer, default_max_length(folder, settings), settings.get("tacit"))
+        template = None if options.chat_template is None else read_template(options.chat_template)
+        self.tokenizer = load_tokenizer(folder, chat_template=template)
+        longest = default_max_length(folder, settings)
+        found = default_rule(self.tokenizer, longest, None if template else settings.get("tacit"))
         self.rule = TextRule(found.template, found.eos, options.max_length or found.max_length)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         records = list(evidence)

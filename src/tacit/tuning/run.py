@@ -108,10 +108,11 @@ def _policy(job: Job) -> Any:
     from tacit.policies.transformer import TransformerPolicy
 
     lora, dtype, device = job.get("lora"), job.get("dtype"), job.get("device")
+    template = job.get("chat_template")
     wanted = sharding.asked(job.processes)
     if wanted is None:
-        return TransformerPolicy.load(job.policy, lora=lora, dtype=dtype, device=device)
-    whole = TransformerPolicy.load(job.policy, lora=lora, device="cpu")
+        return TransformerPolicy.load(job.policy, lora=lora, dtype=dtype, device=device, chat_template=template)
+    whole = TransformerPolicy.load(job.policy, lora=lora, device="cpu", chat_template=template)
     return sharding.ShardedPolicy(whole, job.processes, wanted, device=device, dtype=dtype)
 
 
