@@ -13,6 +13,8 @@ bootstrap (`tacit.audit.bootstrap`):
   such pair counted once; without either it is unknown, and None. Outcomes and ratings have none beside `accuracy`.
 - `spearman`: rank correlation with `spearman_against`, per prompt and averaged over prompts with at least two
   distinct values; over all items where there are no prompts.
+- `top_1`: of rankings, the share whose completion with the highest score is one of those ranked best; completions with
+  the same score share the credit. Of RewardBench 2 also its own numbers (`tacit.audit.reward_bench`).
 - `nll`, `ece`: of the forecast P(a preferred to b) = sigma(score_a - score_b); `ece_scaled` and `nll_scaled` after a
   temperature fitted on other prompts. Chance alone adds to a calibration error, so `ece` is corrected for it
   (`tacit.audit.calibration.corrected_ece`). `ece_binned` is what is usually printed, without correction; `ece_floor`
@@ -34,7 +36,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tacit.audit import calibration, ranking
+from tacit.audit import calibration, ranking, reward_bench
 from tacit.audit.arrays import Items, Pairs, item_means, pair_clusters, people, read_pairs, read_values, resampled
 from tacit.audit.bootstrap import Array, Clusters, Index, interval, ratio, share_interval
 from tacit.audit.overlap import seen_counts
@@ -131,9 +133,30 @@ def _comparisons(
         **_floor(floor),
         "temperature": calibration.fit_temperature(delta, y, w),
         "order_consistency_against": against,
+        **(_best_of(scores, pairs, evidence, resamples, rng) if pairs.against == "ranks" else {}),
         **_spearman(scores, pairs.target_item, pairs.target_group, pairs.target, items, resamples, rng),
         "spearman_against": pairs.against,
     }
+
+
+def _best_of(
+    scores: Array, pairs: Pairs, evidence: Iterable[Record], resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """`top_1` of rankings with its interval, by prompt or by ranking; and RewardBench 2's numbers of its rows."""
+    groups, credit = reward_bench.top_1(scores, pairs.target_item, pairs.target_group, pairs.target)
+    if not len(groups):
+        return {"top_1": None, "top_1_ci": None}
+    first = {int(g): int(i) for g, i in zip(pairs.target_group[::-1], pairs.target_item[::-1], strict=True)}
+    items = pairs.items
+    clusters = Clusters.of(groups if items.one_prompt else [items.prompt_of[first[int(g)]] for g in groups])
+    mean, draws = clusters.means(credit[:, None], np.ones(len(credit)), resamples, rng)
+    few = clusters.smallest < 2
+    result: dict[str, Any] = {"top_1": float(mean[0])}
+    result["top_1_ci"] = None if few else share_interval(float(mean[0]), draws[:, 0], clusters.smallest)
+    if getattr(evidence, "layout", None) == reward_bench.LAYOUT:
+        rows = reward_bench.as_columns(evidence, scores, pairs.target_item)
+        result["reward_bench_2"] = reward_bench.reward_bench_2(rows)
+    return result
 
 
 def _outcomes(
