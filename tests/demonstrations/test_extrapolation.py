@@ -156,9 +156,9 @@ def test_a_mismatched_reward_knows_the_prompt_and_not_the_style() -> None:
 def test_fit_from_demonstrations_as_a_user_types_it(
     tacit: Any, base_folder: Path, demos_file: Path, tmp_path: Path
 ) -> None:
-    common = ("--encoder", "hashed", "--resamples", 50, "--json", "--max-completion-length", 10, "--sft-epochs", 8,
-              "--sft-learning-rate", 0.003)  # fmt: skip
-    done = tacit("fit", demos_file, "--from", "demonstrations", "--policy", base_folder, "--out", "reward", *common)
+    common = ("--from", "demonstrations", "--encoder", "hashed", "--resamples", 50, "--json")
+    trained = ("--max-completion-length", 10, "--sft-epochs", 8, "--sft-learning-rate", 0.003)
+    done = tacit("fit", demos_file, "--policy", base_folder, "--out", "reward", *common, *trained)
     assert done.code == 0, done.err
     report = done.json["fit"]["demonstrations"]
     assert report["pairing"] == "init-sft"
@@ -169,7 +169,7 @@ def test_fit_from_demonstrations_as_a_user_types_it(
     assert not [str(f) for f in check_reward(reward, new_process=True) if not f.ok]
     scored = tacit("score", "reward", demos_file, "--out", "scored.jsonl", "--json")
     assert scored.code == 0, scored.err
-    mismatched = tacit("fit", demos_file, "--from", "demonstrations", "--out", "other", *common)
+    mismatched = tacit("fit", demos_file, "--out", "other", *common)
     assert mismatched.code == 0, mismatched.err
     assert "nothing of how good" in mismatched.err
     refused = tacit("fit", demos_file, "--policy", base_folder, "--out", "third")

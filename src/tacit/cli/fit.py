@@ -149,6 +149,7 @@ def _sides(data: str, options: FitOptions, encoder: str | Encoder) -> tuple[Evid
     from tacit.rewards.encoding import ids_of, require_vectors
 
     train = options.read(data, ids=ids_of(encoder))
+    options.refuse_unused(train.kind)
     if options.test_data is not None:
         require_vectors(options.test_data, encoder, given=Path(options.test_data) == Path(data))
         return train, options.read(options.test_data, ids=ids_of(encoder))

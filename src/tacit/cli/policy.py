@@ -65,7 +65,7 @@ def tune(method: str, *, options: Annotated[TuneOptions, Parameter(name="*")]) -
     from tacit.tuning.run import tune as run
 
     processes, given = Processes.joined(), options.reward
-    options.check(method)
+    options.refuse_unused(method)
     options.permit()
     config = options.out / "config.yaml"
     repeats = options.resume and options.config is not None and resolved(options.config) == resolved(config)

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tacit.demonstrations.extrapolation import SIDES, AnswerOptions, Demos, Extrapolation, Pairing, supervised
 from tacit.errors import EvidenceError, TacitError
 from tacit.evidence import Evidence
 from tacit.rewards.contract import Reward
+from tacit.tuning.data import answerable
 
 
 @dataclass
@@ -67,11 +70,15 @@ def prepare(
     if "sft" in SIDES.get(way, ()) and sft is None and init is not None:
         sft = trained = _trained(init, learnt, folder, options)
     made = Extrapolation(way, init, _policy(sft, device), options, folder)
+    learnt, left_out = _readable(made, learnt)
     found = made.pairs(learnt, encoder=encoder, cache=cache)
-    report = {**found.report, "sft_trained": None if trained is None else str(trained)}
+    report = {**found.report, "sft_trained": None if trained is None else str(trained), "left_out": left_out}
+    if left_out:
+        said = f"{left_out} of {left_out + len(learnt)} demonstrations have prompts that leave no room for an answer"
+        report["warnings"] = [*report.get("warnings", ()), f"{said}; they are left out"]
     held, others = None, {}
     if test is not None:
-        unseen = Demos.of(test, test.source)
+        unseen, _ = _readable(made, Demos.of(test, test.source))
         try:
             held = made.pairs(unseen).evidence(test.source)
         except EvidenceError:  # too few prompts to test on is no reason not to learn
@@ -112,6 +119,15 @@ def _others(made: Extrapolation, demos: Demos, source: str) -> dict[str, Evidenc
             if pairs.comparisons:
                 found[name] = pairs.evidence(source)
     return found
+
+
+def _readable(made: Extrapolation, demos: Demos) -> tuple[Demos, int]:
+    """Demonstrations whose prompts leave every policy room for an answer, and how many others there are."""
+    room = np.full(len(demos), True)
+    for policy in (made.init, made.sft):
+        if policy is not None:
+            room &= answerable(policy, demos.prompts)
+    return demos.take(room.nonzero()[0].tolist()), int((~room).sum())
 
 
 def _policy(given: Any, device: str | None) -> Any:

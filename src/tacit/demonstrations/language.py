@@ -40,6 +40,7 @@ from tacit.errors import TacitError
 from tacit.models.checkpoint import (
     batches,
     default_max_length,
+    device_named,
     load_tokenizer,
     model_folder,
     read_settings,
@@ -134,7 +135,7 @@ class LanguageDiscriminator:
         chat = bool(self.tokenizer.chat_template)
         ends = not chat and self.tokenizer.eos_token_id is not None
         self.rule = TextRule("chat" if chat else "concatenated", ends, length)
-        self.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_named(options.device)
         self.model = classifier(folder, self.tokenizer, self.device)
         family = lean.family(self.model)
         self.family = family if family is not None and lean.agrees(family, self.model) else None

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tacit import conversation
-from tacit.errors import FeatureError
+from tacit.errors import FeatureError, TacitError
 from tacit.models.kinds import no_model
 
 DEFAULT_MAX_LENGTH = 2048
@@ -174,6 +174,20 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def device_named(name: str | None) -> str:
+    """This device, CUDA or the processor where none is named; raises `TacitError` where nothing can compute on it."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # unknown, not built for, or without memory
+        reason = str(error).splitlines()[0][:120] if str(error) else "it is not there"
+        raise TacitError(f"--device {name} cannot be computed on ({reason}). Give cpu or cuda") from error
+    return name
 
 
 def load_weights(

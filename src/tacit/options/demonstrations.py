@@ -52,10 +52,8 @@ class FromDemonstrations(BaseModel):
 
         Raises `TacitError` for options that need it.
         """
+        self._check_demonstrations()
         if self.from_ == "evidence":
-            given = [name for name in ("pairing", "policy", "sft", "work") if getattr(self, name) is not None]
-            if given:
-                raise TacitError(f"--{given[0]} is about demonstrations. Give --from demonstrations")
             return None
         from tacit.demonstrations.extrapolation import AnswerOptions
         from tacit.demonstrations.fit import prepare
@@ -69,6 +67,24 @@ class FromDemonstrations(BaseModel):
             train, test, pairing=self.pairing, policy=self.policy, sft=self.sft, options=options, work=work,
             encoder=encoder, cache=cache,
         )  # fmt: skip
+
+    def _check_demonstrations(self) -> None:
+        """Raise `TacitError` for an option of these that has no effect."""
+        fields = FromDemonstrations.model_fields
+        given = [name for name, field in fields.items() if name != "from_" and getattr(self, name) != field.default]
+        asked = self.pairing not in (None, "mismatched") or self.policy is not None or self.sft is not None
+        trains = asked and self.pairing != "init-demo" and self.sft is None
+        for name in given:
+            flag = "--" + name.replace("_", "-")
+            if self.from_ == "evidence":
+                raise TacitError(f"{flag} is about demonstrations. Give --from demonstrations")
+            if name not in ("pairing", "policy", "sft") and not asked:
+                raise TacitError(f"{flag} is about the answers of a policy, and none is asked. Give --policy FOLDER")
+            if name in ("sft_epochs", "sft_learning_rate") and not trains:
+                raise TacitError(
+                    f"{flag} is about training the SFT policy, and none is trained. Take --pairing init-sft or sft-demo"
+                    " without --sft"
+                )
 
 
 class AuditDemonstrations(BaseModel):

@@ -172,6 +172,27 @@ class FitOptions(Vectors, Caution, FromDemonstrations, Caching, Writing):
     kl: Annotated[float, Field(ge=0), Parameter(group="People")] = 0.1
     """Weight of the KL term of latent."""
 
+    def refuse_unused(self, kind: str) -> None:
+        """Raise `TacitError` for an option that has no effect on evidence of this kind."""
+        checks = kind == "problem"
+        splits = self.test_data is None and self.test > 0 and not checks
+        tests = splits or self.test_data is not None
+        for name, effect, needs in (
+            ("test", self.test_data is None and not checks, "without --test-data, for evidence that is learnt from"),
+            ("by", splits, "where a share is held out: with --test above 0, and without --test-data"),
+            ("resamples", tests, "where something is tested: with --test above 0, or --test-data"),
+            (
+                "encoder",
+                not checks and self.model != "judge",
+                "for models on text features, not for a judge or verifier",
+            ),
+            ("cache", not checks, "for models that encode or ask: a verifier does neither"),
+            ("no_cache", not checks, "for models that encode or ask: a verifier does neither"),
+            ("run_code", checks, "for problems whose checks run code"),
+        ):
+            if getattr(self, name) != type(self).model_fields[name].default and not effect:
+                raise TacitError(f"`tacit fit` takes --{name.replace('_', '-')} only {needs}")
+
     def learns(self) -> str:
         """The model that --model and --people name together."""
         if self.people != "pooled" and self.model not in ("auto", self.people):

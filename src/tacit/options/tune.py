@@ -219,10 +219,10 @@ class TuneOptions(Reading, Caution, TuneOnDemonstrations, Writing):
     regulariser_beta: Annotated[float | None, Field(gt=0), Parameter(group="Reward")] = None
     """Its inverse temperature (0.1)."""
 
-    def check(self, method: str) -> None:
+    def refuse_unused(self, method: str) -> None:
         """Raise `TacitError` for an option about a reward that has none to be about."""
         reads = self.reward not in (None, "random")
-        samples = method not in ("sft", "reward", "spin", "adversarial", "iq")
+        samples = method not in ("sft", "reward", "spin", "adversarial", "iq") and (method != "dpo" or self.online)
         for name, effect, needs in (
             ("pessimism", reads, "with --reward DIR: it says how that is read"),
             ("pessimism_strength", reads, "with --reward DIR: it says how that is read"),

@@ -21,7 +21,7 @@ from torch import Tensor
 from tacit.artefacts import atomic_directory
 from tacit.conversation import Completion, Prompt
 from tacit.errors import MissingExtra, extra_installed
-from tacit.models.checkpoint import load_tokenizer, load_weights, model_folder, quietly, read_settings
+from tacit.models.checkpoint import device_named, load_tokenizer, load_weights, model_folder, quietly, read_settings
 from tacit.models.precision import multiplies_bfloat16
 from tacit.models.templates import read_template
 from tacit.policies import fused, lean, llama2c, stock
@@ -96,7 +96,7 @@ class TransformerPolicy:
         from transformers import AutoModelForCausalLM
 
         template = None if chat_template is None else read_template(chat_template)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_named(device)
         folder = llama2c.model_file(path)
         if folder is not None:
             model, tokenizer = llama2c.read(folder)

@@ -41,7 +41,7 @@ from tacit.rewards.fitting import check_features
 from tacit.rewards.heads import Parameters, Standardiser, by_output
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets, bradley_terry
-from tacit.rewards.options import FitOptions
+from tacit.rewards.options import FitOptions, require_smoothing
 from tacit.rewards.origin import Origin
 from tacit.rewards.ridge import RIDGES, Folds, choose_ridge
 from tacit.rewards.saved_encoder import encoder_config, encoder_of
@@ -201,6 +201,8 @@ def fit(
     """
     start = time.perf_counter()
     chosen = shared_options(options, ("weights", "gate"), "attributes")
+    if gate is None:  # ratings have no labels that could be wrong
+        require_smoothing(chosen, "attributes")
     source = getattr(evidence, "source", "memory")
     given: list[Mapping[str, float | None]] = []
     examples = collect(evidence, source, attributes=given)

@@ -190,7 +190,7 @@ def fit(
     start = time.perf_counter()
     chosen = shared_options(options, ("risk", "atoms", "entropy"), model)
     if model == "mean_variance" and (atoms is not None or entropy is not None):
-        raise TacitError("options `atoms` and `entropy` are for model `categorical`")
+        raise TacitError("options `atoms` (--atoms) and `entropy` (--entropy) are for model `categorical`")
     described = family(model, atoms or 10)
     objective = objective_of(described, 0.1 if entropy is None else entropy)
     source = getattr(evidence, "source", "memory")

@@ -23,7 +23,7 @@ from tacit.rewards.fitting import fit as fit_head
 from tacit.rewards.heads import Parameters
 from tacit.rewards.laplace import Posterior
 from tacit.rewards.objectives import objective_for
-from tacit.rewards.options import FitOptions
+from tacit.rewards.options import FitOptions, options_of, require_smoothing
 from tacit.rewards.origin import Origin
 from tacit.rewards.robust import robust_objective
 from tacit.rewards.saved_encoder import encoder_config, encoder_of
@@ -163,7 +163,9 @@ def fit(
     examples = collect(chain(evidence, made), source)
     said = np.arange(len(examples)) < len(examples) - len(made)
     # Wrong options are found before an hour of encoding, not after.
-    robust_objective(objective_for(examples.kind, chosen.objective), chosen.robust, chosen.flip_rate)
+    objective = objective_for(examples.kind, chosen.objective)
+    robust_objective(objective, chosen.robust, chosen.flip_rate)
+    require_smoothing(chosen, objective.name)
     _require_prompts(examples, chosen, source)
     encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
     features = FeatureStore(encoder, cache).features(examples.texts)
@@ -224,4 +226,4 @@ def _options(options: dict[str, Any]) -> FitOptions:
     unknown = options.keys() - FitOptions.__dataclass_fields__.keys()
     if unknown:
         raise TacitError(f"no fit option `{sorted(unknown)[0]}`. Choose from: {flags(FitOptions.__dataclass_fields__)}")
-    return FitOptions(**options)
+    return options_of(options)

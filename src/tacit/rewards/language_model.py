@@ -31,6 +31,7 @@ from tacit.models.checkpoint import (
     batches,
     content_digest,
     default_max_length,
+    device_named,
     load_tokenizer,
     load_weights,
     model_folder,
@@ -121,9 +122,8 @@ class LanguageModelReward:
     @cached_property
     def model(self) -> Any:
         """The model, in evaluation mode on its device."""
-        import torch
 
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_named(self.device)
         return load_weights(self._class, self.folder, dtype=self.dtype, device=device)
 
     @cached_property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from tacit.errors import TacitError
+from tacit.errors import TacitError, flag
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,35 @@ class FitOptions:
                 raise TacitError(f"option `{name}` is {getattr(self, name)!r}, outside its range")
         if self.label_smoothing and self.robust != "none":
             raise TacitError("label smoothing and a robust loss are two answers to one question. Give one of them")
+
+
+HIDDEN = (
+    *("hidden", "weight_decay", "learning_rate", "batch_size", "epochs", "patience", "validation", "precision"),
+    "shared_trunk",
+)
+"""Options of the hidden layers: without any (`head="linear"`) they have no effect."""
+SMOOTHED = ("bradley_terry", "classification", "outcome")
+"""Objectives whose labels can be smoothed."""
+
+
+def options_of(given: Mapping[str, Any]) -> FitOptions:
+    """Options by name; raises `TacitError` for one that has no effect beside the others."""
+    options = FitOptions(**given)
+    changed = [f.name for f in fields(FitOptions) if f.name in given and given[f.name] != f.default]
+    for name in changed:
+        if name in HIDDEN and options.head == "linear":
+            raise TacitError(
+                f"{flag(name)} is about hidden layers, and --head linear has none. Give --head mlp, or leave it out"
+            )
+        if name == "shared_trunk" and options.members < 2:
+            raise TacitError("--shared-trunk shares layers between members. Give --members of 2 or more")
+    return options
+
+
+def require_smoothing(options: FitOptions, objective: str) -> None:
+    """Raise `TacitError` where labels are to be smoothed and the objective has none."""
+    if options.label_smoothing and objective not in SMOOTHED:
+        raise TacitError(
+            f"--label-smoothing has no effect on objective `{objective}`. Leave it out, or take one of: "
+            f"{', '.join(SMOOTHED)}"
+        )

@@ -22,7 +22,7 @@ from tacit.rewards.fitting import check_features
 from tacit.rewards.heads import Parameters, Standardiser, by_output
 from tacit.rewards.linear import Design, gram_factor, minimise
 from tacit.rewards.objectives import Objective, Targets
-from tacit.rewards.options import FitOptions
+from tacit.rewards.options import FitOptions, options_of
 from tacit.rewards.perceptron import fit_perceptron, validation_split
 from tacit.rewards.ridge import RIDGES, Folds, choose_ridge
 
@@ -50,7 +50,7 @@ def shared_options(options: dict[str, Any], own: tuple[str, ...], model: str) ->
     if unknown := options.keys() - {*SHARED, *own}:
         known = flags((*own, *SHARED))
         raise TacitError(f"model `{model}` has no fit option `{min(unknown)}`. Choose from: {known}")
-    return FitOptions(**{name: value for name, value in options.items() if name in SHARED})
+    return options_of({name: value for name, value in options.items() if name in SHARED})
 
 
 def targets_of(examples: Examples, label_smoothing: float = 0.0, target: np.ndarray | None = None) -> Targets:

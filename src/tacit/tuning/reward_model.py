@@ -29,6 +29,7 @@ from tacit.evidence import Record
 from tacit.models.checkpoint import (
     batches,
     default_max_length,
+    device_named,
     load_tokenizer,
     load_weights,
     model_folder,
@@ -106,7 +107,7 @@ class RewardTuning:
         longest = default_max_length(folder, settings)
         found = default_rule(self.tokenizer, longest, None if template else settings.get("tacit"))
         self.rule = TextRule(found.template, found.eos, options.max_length or found.max_length)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_named(device)
         records = list(evidence)
         self.data = _Encoded.of(records, self, source)
         self.objective = _objective(self.data.examples, options)

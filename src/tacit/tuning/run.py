@@ -213,11 +213,11 @@ def _arithmetic(job: Job) -> str:
     """float32 or bfloat16; auto as policies choose it."""
     import torch
 
-    from tacit.models.checkpoint import hidden_size, model_folder, read_settings
+    from tacit.models.checkpoint import device_named, hidden_size, model_folder, read_settings
     from tacit.policies.transformer import auto_dtype
 
     given = str(job.get("dtype"))
-    device = torch.device(job.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device_named(job.get("device")))
     if given != "auto":
         return given
     folder = model_folder(job.policy)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
+from tacit.models.checkpoint import device_named
 from tacit.policies import stock
 from tacit.policies.contract import Responses, Rollout, TokenScores
 from tacit.policies.scores import token_scores
@@ -112,7 +113,7 @@ class ShardedPolicy(TransformerPolicy):
             raise TacitError("--lora trains few weights, and they are not sharded. Launch it without FSDP")
         if not stock.linear_head(whole.model):
             raise TacitError(f"the logits of {whole.name} are no linear map of its states. Use another model")
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = torch.device(device_named(device))
         whole.dtype = auto_dtype(place, width_of(whole.model)) if dtype == "auto" else getattr(torch, dtype)
         self.whole, self.processes, self._reference = whole, processes, None
         self.tokenizer, self.name, self.folder, self.codec = whole.tokenizer, whole.name, whole.folder, whole.codec

@@ -230,7 +230,8 @@ def _prompt_rows(
     for head in ("linear", "mlp"):
         several = []
         for name, share in (("plain", 0.0), ("augmented", 1.0)):
-            found: FeatureReward = fit(evidence, encoder=encoder, seed=seed, head=head, hidden=(64,), augment=share)
+            layers: dict[str, Any] = {"hidden": (64,)} if head == "mlp" else {}
+            found: FeatureReward = fit(evidence, encoder=encoder, seed=seed, head=head, augment=share, **layers)
             scores = found.score(*texts).astype(np.float64).reshape(truth.shape)
             several.append({"fault": "prompt", "world": world, "fit": f"{head}, {name}", **_reads(scores, truth, own)})
         rows += _against_plain(several, ["own", "foreign", "spearman"])
