@@ -184,7 +184,8 @@ def spoilt(folder: Path) -> None:
     (folder / "cutreward/reward.json").write_text(json.dumps(manifest)[:40])
 
 
-FIT = "--out r --encoder hashed --resamples 10"
+HASHED = "--out r --encoder hashed"
+FIT = f"{HASHED} --resamples 10"
 CASES = [
     # columns and kinds
     ("fit @unknown.jsonl " + FIT, "unknown.jsonl, row 1: the columns `foo`, `bar` are no layout", "--columns"),
@@ -245,10 +246,14 @@ CASES = [
     ("fit @none.jsonl " + FIT, "none.jsonl, row 4, column `prompt`: the prompt is missing", "Give a text"),
     ("fit @numbers.jsonl " + FIT, "row 1, column `chosen`: wrong value (found True)", "It must be a text"),
     ("fit @one.jsonl " + FIT, "one.jsonl: the train side of a split by item is empty", "more answers"),
-    ("fit @one.jsonl --test 0 " + FIT, "one.jsonl: nothing can be held out, as all rows share one prompt", "set --l2"),
+    (
+        "fit @one.jsonl --test 0 " + HASHED,
+        "one.jsonl: nothing can be held out, as all rows share one prompt",
+        "set --l2",
+    ),
     ("fit @three.jsonl --head mlp " + FIT, "three.jsonl: 2 prompts to fit on, and 3 are needed", "--head linear"),
     (
-        "fit @one.jsonl --test 0 --model pairwise " + FIT,
+        "fit @one.jsonl --test 0 --model pairwise " + HASHED,
         "one.jsonl: nothing can be held out",
         "two prompts or more",
     ),

@@ -90,10 +90,10 @@ def world(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     from tacit.policies import llama2c
     from tacit.rewards import export
 
-    def model(*_: Any, **__: Any) -> dict[str, int]:
+    def model(*_: Any, **__: Any) -> dict[str, Any]:
         with atomic_directory(_[1], "config.json") as folder:
             (folder / "config.json").write_text("{}")
-        return {"weights": 1}
+        return {"weights": 1, "load": f"from_pretrained({str(folder)!r})"}
 
     def page(out: Path, **_: Any) -> dict[str, Any]:
         (out / "index.html").write_text("page")

@@ -157,7 +157,7 @@ def _call_text(call: Mapping[str, Any]) -> str:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"{name}({arguments})"
     if isinstance(arguments, Mapping):
         arguments = {key: value for key, value in arguments.items() if value is not None}

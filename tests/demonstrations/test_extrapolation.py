@@ -44,6 +44,9 @@ def test_samples_are_drawn_once(base_folder: Path, tmp_path: Path) -> None:
     policy.generate = None  # the second time nobody is asked
     assert draw(policy, prompts, 3, Sampling(8, seed=1), tmp_path) == (first, path)
     assert first == draw(loaded(base_folder), prompts, 3, Sampling(8, seed=1))[0]
+    for damage in (path.read_text().rsplit("\n", 2)[0], "[" * 50_000, '{"prompt": "a"}', "[]\n" * len(prompts) * 3):
+        path.write_text(damage)
+        assert draw(loaded(base_folder), prompts, 3, Sampling(8, seed=1), tmp_path) == (first, path)
 
 
 def test_a_fingerprint_is_that_of_the_weights(base_folder: Path) -> None:

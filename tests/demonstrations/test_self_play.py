@@ -55,6 +55,10 @@ def test_finished_iterations_are_kept(base_folder: Path, tmp_path: Path) -> None
     other = SelfPlayOptions(iterations=2, beta=0.5, steps=1)
     with pytest.raises(ArtefactError, match="another --out"):
         self_play(base_folder, demos, tmp_path, other, LOOP, load=load, resume=True)
+    for damage in ("[" * 50_000, "[]", '{"settings": {}}'):
+        (tmp_path / "iteration-1" / "result.json").write_text(damage)
+        with pytest.raises(ArtefactError, match=r"result\.json is damaged .*Delete .*iteration-1, and"):
+            self_play(base_folder, demos, tmp_path, more, LOOP, load=load, resume=True)
 
 
 def test_an_answer_that_is_the_demonstration_teaches_nothing(base_folder: Path, tmp_path: Path) -> None:

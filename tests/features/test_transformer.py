@@ -118,6 +118,12 @@ def test_defaults_come_from_the_model(bert_folder: Path, llama_folder: Path, tmp
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_lasttoken": True}))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 20}))
     assert (encoder(folder).pool, encoder(folder).max_length) == ("last", 20)
+    for file, damage in (("1_Pooling/config.json", "[]"), ("sentence_bert_config.json", "[" * 50_000)):
+        whole = (folder / file).read_text()
+        (folder / file).write_text(damage)
+        with pytest.raises(FeatureError, match=f"{file} .*Save the model again"):
+            encoder(folder).max_length  # noqa: B018
+        (folder / file).write_text(whole)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

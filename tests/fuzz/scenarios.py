@@ -16,7 +16,8 @@ from mutations import mutated_bytes, mutated_rows, mutated_value, mutated_yaml
 from stage import CONFIG, JUDGE, MORE, RECIPE, REWARDS
 from tensors import mutated_npz, mutated_safetensors
 
-HASHED = "--encoder hashed --resamples 10 --no-cache"
+ENCODED = "--encoder hashed --no-cache"
+HASHED = f"{ENCODED} --resamples 10"
 TINY = "--policy {w}/llama --max-steps 1 --per-device-train-batch-size 2 --device cpu --dtype float32"
 
 
@@ -46,7 +47,11 @@ def _fits() -> list[Scenario]:
     fit = "fit {x} --out {o} " + HASHED
     return [
         *_rows(fit, "comparisons conversations transcripts verdicts outcomes ratings attributes rankings steps", 6),
-        *_rows(fit + " --test 0", "comparisons outcomes ratings rankings demonstrations prompts", 2),
+        *_rows(
+            f"fit {{x}} --out {{o}} {ENCODED} --test 0",
+            "comparisons outcomes ratings rankings demonstrations prompts",
+            2,
+        ),
         *_rows(fit, "problems demonstrations candidates log", 1.5),
         *_rows(fit + " --head mlp --hidden 4 --epochs 2 --batch-size 8", "comparisons ratings outcomes", 0.7),
         *_rows(fit + " --model pairwise --l2 1", "comparisons", 0.15),

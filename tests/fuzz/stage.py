@@ -58,7 +58,7 @@ JUDGE = {
     "extra": {"logit_bias": {"7": -1}},
 }
 CONFIG = {
-    "encoder": "hashed", "seed": 3, "resamples": 10, "test": 0.25, "hidden": [4, 4],
+    "encoder": "hashed", "seed": 3, "resamples": 10, "test": 0.25, "head": "mlp", "hidden": [4, 4],
     "columns": ["prompt=prompt"], "l2": 0.1, "kind": "comparison", "no_cache": True,
 }  # fmt: skip
 

@@ -220,7 +220,7 @@ def test_format_think_sections_and_answer() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "reason"),
     [
-        ("nmber", {}, "no check `nmber`. Choose one of: number"),
+        ("nmber", {}, "no check `nmber`. Did you mean `number`? Choose one of: number"),
         ("number", {"tolerence": 1}, "no option `tolerence`. It takes: tolerance, rules"),
         ("number", {"tolerance": "much"}, "option `tolerance` of check `number` is 'much'. Give a value of type float"),
         ("length", {"most": True}, "Give a value of type int"),

@@ -11,7 +11,6 @@ resampling residuals in blocks of neighbouring steps (Kuensch 1989, the moving-b
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from tacit.audit.bootstrap import Array
 from tacit.audit.figures import Line, line_chart
@@ -66,7 +66,7 @@ def read_log(path: str | Path) -> Log:
         if not line.strip():
             continue
         try:
-            given = json.loads(line)
+            given = from_json(line)
         except ValueError as error:
             raise EvidenceError(
                 f"not readable as JSON ({error})", mend="Give one object a line", source=str(path), row=number

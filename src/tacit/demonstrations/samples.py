@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from tacit.artefacts import atomic_file
 from tacit.conversation import Prompt, prompt_text
 from tacit.policies.contract import Policy, Sampling
@@ -52,8 +54,7 @@ def draw(
         asked = [prompt_text(prompt) for prompt in prompts]
         key = json.dumps([fingerprint(policy), asked, n, asdict(sampling)], sort_keys=True)
         path = Path(folder) / f"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.jsonl"
-        if path.is_file():
-            rows = [json.loads(line)["completion"] for line in path.read_text("utf-8").split("\n") if line]
+        if (rows := _kept(path, n * len(prompts))) is not None:
             return [rows[i : i + n] for i in range(0, len(rows), n)], path
     drawn: list[list[str]] = []
     for start in range(0, len(prompts), _CHUNK):
@@ -68,3 +69,12 @@ def draw(
                 for answer in answers:
                     file.write(json.dumps({"prompt": prompt, "completion": answer}, ensure_ascii=False) + "\n")
     return drawn, path
+
+
+def _kept(path: Path, count: int) -> list[str] | None:
+    """The answers in a file; None where there is none, or a damaged one, so that they are drawn again."""
+    try:
+        rows = [from_json(line)["completion"] for line in path.read_bytes().split(b"\n") if line]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return rows if len(rows) == count and all(isinstance(text, str) for text in rows) else None

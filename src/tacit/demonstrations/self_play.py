@@ -14,12 +14,13 @@ and (with `refit`) learn the reward anew from the demonstrations against the ans
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from pydantic_core import from_json
 
 from tacit.artefacts import atomic_file, write_json
 from tacit.conversation import Prompt, completion_text
@@ -182,10 +183,13 @@ def _finished(place: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     path = place / "result.json"
     if not path.is_file() or not (place / "policy" / "config.json").is_file():
         return None
-    held = json.loads(path.read_text("utf-8"))
-    if held["settings"] != settings:
-        raise ArtefactError(f"{place} was made with {held['settings']}, not {settings}. Give another --out")
-    row: dict[str, Any] = held["row"]
+    try:
+        held = from_json(path.read_bytes())
+        made, row = held["settings"], dict(held["row"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}). Delete {place}, and it is made again") from error
+    if made != settings:
+        raise ArtefactError(f"{place} was made with {made}, not {settings}. Give another --out")
     return row
 
 

@@ -122,7 +122,7 @@ def _files(path: Path) -> list[Path]:
 def _listed(path: Path, key: str, name: str | None = None) -> list[str]:
     """The names that a file which `datasets` wrote beside its data lists under `key`, each under `name`; never none."""
     try:
-        listed = [str(part[name] if name else part) for part in json.loads(path.read_text("utf-8"))[key]]
+        listed = [str(part[name] if name else part) for part in from_json(path.read_bytes())[key]]
         if not listed:
             raise ValueError(f"`{key}` lists nothing")
     except (ValueError, KeyError, TypeError) as error:

@@ -38,6 +38,7 @@ from tacit.array_files import (
     rows_of,
     to_float32,
 )
+from tacit.artefacts import resolved
 from tacit.errors import FeatureError
 from tacit.features.encoders import Text
 from tacit.features.store import text_keys
@@ -183,7 +184,7 @@ def read_precomputed(
     Raises `FeatureError` where anything is missing or does not match.
     """
     file, options = _parsed(str(path))
-    source = str(file.expanduser().resolve())
+    source = str(resolved(file.expanduser()))
     vectors, found = read_array(source), open_arrays(source)
     about: dict[str, Any] = {"source": source}
     arrays = found if isinstance(found, dict) else {}

@@ -14,7 +14,6 @@ not show in the vectors beyond rounding (1e-6 in float32).
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,7 @@ from tacit.models.checkpoint import (
     default_max_length,
     hidden_size,
     joined,
+    json_object,
     layer_count,
     load_tokenizer,
     load_weights,
@@ -241,7 +241,7 @@ class TransformerEncoder:
 def _default_pool(folder: Path, settings: dict[str, Any]) -> str:
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():
-        stated = json.loads(pooling.read_text("utf-8"))
+        stated = json_object(pooling)
         if stated.get("pooling_mode_lasttoken") or stated.get("pooling_mode") == "lasttoken":
             return "last"
         return "mean"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import from_json
 
 from tacit import conversation
 from tacit.errors import FeatureError, TacitError
@@ -77,12 +78,7 @@ def model_folder(folder: str | Path) -> Path:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """config.json, with the text part of a multimodal model lifted to the top; encoder-decoders are refused."""
-    try:
-        settings = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
-        raise FeatureError(f"{folder / 'config.json'} is not JSON ({error}). Save the model again") from error
-    if not isinstance(settings, dict):
-        raise FeatureError(f"{folder / 'config.json'} holds no object of settings. Save the model again")
+    settings = json_object(folder / "config.json")
     if settings.get("is_encoder_decoder"):
         raise FeatureError(f"{folder} is an encoder-decoder model. Use an encoder or a causal language model")
     return (
@@ -110,12 +106,23 @@ def layer_count(folder: Path, settings: dict[str, Any]) -> int:
     )
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file beside a model; raises `FeatureError` where there is none."""
+    try:
+        value = from_json(path.read_bytes())
+    except ValueError as error:
+        raise FeatureError(f"{path} is not JSON ({error}). Save the model again") from error
+    if not isinstance(value, dict):
+        raise FeatureError(f"{path} holds no object of settings. Save the model again")
+    return value
+
+
 def default_max_length(folder: Path, settings: dict[str, Any]) -> int:
     """The least of what the sentence-transformers settings, the tokenizer and the position table allow."""
     limits = [DEFAULT_MAX_LENGTH]
     for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = folder / file
-        stated = json.loads(path.read_text("utf-8")).get(key) if path.is_file() else None
+        stated = json_object(path).get(key) if path.is_file() else None
         if isinstance(stated, int | float) and stated > 0:
             limits.append(int(min(stated, DEFAULT_MAX_LENGTH)))
     for key in ("max_position_embeddings", "n_positions"):

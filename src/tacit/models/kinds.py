@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 _CAUSAL = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
 _HEADLESS = ("Model", "ForMaskedLM", "ForPreTraining")
@@ -66,7 +67,7 @@ def _has_head(folder: Path) -> bool:
 def _settings(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none, or another thing."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = from_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tacit.array_files import ENDINGS
+from tacit.artefacts import resolved
 from tacit.conversation import Completion, Prompt, texts
 from tacit.errors import TacitError
 from tacit.features import Encoder, FeatureStore, load_encoder
@@ -38,7 +39,7 @@ def open_encoder(
     texts = items_from = None
     if items is not None:
         texts = item_texts(items, item_columns or {})
-        items_from = {"file": str(Path(items).expanduser().resolve()), "columns": dict(item_columns or {})}
+        items_from = {"file": str(resolved(Path(items).expanduser())), "columns": dict(item_columns or {})}
     arrays = data is not None and Path(data).suffix in ENDINGS
     return read_precomputed(
         name.removeprefix("array:"),

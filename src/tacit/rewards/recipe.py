@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tacit.artefacts import resolved
 from tacit.errors import TacitError
 from tacit.plain_yaml import YamlError, read_yaml
 from tacit.rewards.combination import (
@@ -66,7 +67,7 @@ def read_recipe(path: str | Path, *, cache: str | Path | None = None) -> Reward:
 
 
 def _read(path: Path, cache: str | Path | None, above: tuple[Path, ...]) -> Reward:
-    if path.resolve() in above or len(above) > _DEEPEST:
+    if resolved(path) in above or len(above) > _DEEPEST:
         raise RecipeError(f"{path}: this recipe is a part of itself. Break the circle")
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file. Give a YAML file that describes a reward")
@@ -78,7 +79,7 @@ def _read(path: Path, cache: str | Path | None, above: tuple[Path, ...]) -> Rewa
         from tacit.rewards.judge import Judge
 
         return Judge.load(path, cache=cache)
-    node = _Node(path, "", value, cache, (*above, path.resolve()))
+    node = _Node(path, "", value, cache, (*above, resolved(path)))
     reward = _reward(node)
     node.finish()
     return reward

@@ -6,10 +6,11 @@ defaults of its own; an option that it does not take is an error, not silence.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from tacit.conversation import Prompt, completion_text, prompt_text
 from tacit.errors import EvidenceError, TacitError, flag
@@ -410,7 +411,7 @@ def peak_of(path: str | Path) -> float:
         return None
 
     try:
-        peak = found(json.loads(Path(path).read_text("utf-8")))
+        peak = found(from_json(Path(path).read_bytes()))
     except (OSError, ValueError) as error:
         raise TacitError(f"{path} is no metrics.json of an audit ({error}). Give one with --candidates") from error
     if peak is None:

@@ -39,7 +39,7 @@ def _turns(row: Row, column: str) -> list[str]:
     if isinstance(turns, str):
         try:
             turns = json.loads(turns)
-        except ValueError:
+        except (ValueError, RecursionError):
             turns = None
     if not isinstance(turns, list) or not turns or not all(turn is None or isinstance(turn, str) for turn in turns):
         raise LayoutError(

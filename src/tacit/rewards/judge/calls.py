@@ -156,7 +156,7 @@ class Desk:
             value = json.loads((self.folder / key[:2] / f"{key}.json").read_text("utf-8"))
             value["top"] = tuple(value["top"])
             reply = Reply(**value)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         numbers = [*reply.top, *(reply.logprobs or {}).values()]
         return reply if all(math.isfinite(number) for number in numbers) else None

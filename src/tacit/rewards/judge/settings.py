@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tacit.artefacts import resolved
 from tacit.errors import TacitError
 from tacit.models.server import SECRET, address_fault
 from tacit.plain_yaml import YamlError, read_yaml
@@ -170,7 +171,7 @@ def read_settings(path: str | Path) -> JudgeSettings:
     if not isinstance(value, dict):
         raise JudgeError(f"{path}: describes no judge. Write `type: judge` and its keys, one `key: value` a line")
     settings = checked(value, str(path))
-    here = file.resolve().parent
+    here = resolved(file).parent
     changes: dict[str, Any] = {
         name: here / place.expanduser()
         for name in ("folder", "cache")
