@@ -1,12 +1,10 @@
 """The suite `real`: its intervals by hand, its features, and what the default encoder reaches on human votes."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from numerics import assert_float32_close
+from real_data import DATA
 from tacit.bench import real
 from tacit.evidence import Evidence
 from tacit.evidence.records import Comparison
@@ -14,7 +12,6 @@ from tacit.features import load_encoder
 from tacit.features.arrays import PrecomputedEncoder
 from tacit.features.transformer import minilm_installed
 
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_minilm = pytest.mark.skipif(not minilm_installed(), reason="the extra `minilm` is not installed")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.lab.experiments.demonstrations import DIVERGENCES, PAIRINGS, Size, once
-
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.mark.slow

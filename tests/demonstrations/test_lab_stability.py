@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.lab.experiments import stability
 from tacit.lab.experiments.stability import SETTINGS, Scale, failures, once, table
 
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 START: dict[str, Any] = {"gold": [0.0, 0.2, -0.2, 0.1], "kl": 0.0, "told_apart": 0.7, "told_apart_ci": [0.6, 0.8]}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from real_data import DATA
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison, Evidence, Outcome, Problem, Ranking, check, read, split
 from tacit.evidence.read import read_rows
 
-DATA = Path(os.environ.get("TACIT_DATA") or Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data is not here (set TACIT_DATA)")
 
 

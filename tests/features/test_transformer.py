@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from numerics import assert_float32_close
+from real_data import DATA
 from tacit.errors import FeatureError, MissingExtra, extra_installed
 from tacit.features import encoder_from_config, load_encoder
 from tacit.features import transformer as transformer_module
@@ -19,7 +19,6 @@ from tacit.models.checkpoint import batches
 
 pytest.importorskip("transformers")
 
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 TEXTS = [
     ("Who are you?", "I am a tiny model."),
     ("", "dog"),

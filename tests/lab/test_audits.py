@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.lab.experiments import audit_faults, coverage, over_optimisation
 from tacit.lab.humour import one_liners
 from tacit.lab.seeds import wilson
 from tacit.lab.worlds import World
-
-DATA = Path(os.environ.get("TACIT_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def test_wilson_interval_by_hand():

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.audit.report import Report
 from tacit.errors import TacitError
 from tacit.evidence.records import Comparison
 from tacit.lab.experiments import convarg
-
-DATA = Path(os.environ.get("TACIT_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def test_each_argument_is_scored_by_a_fit_without_its_debate():

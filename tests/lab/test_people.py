@@ -5,18 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.errors import TacitError
 from tacit.lab.experiments import adaptation, crowds, groups, polis, reliability
 from tacit.lab.people import Person
 from tacit.lab.polis import factors, pairs, read_conversations
 from tacit.lab.seeds import repeat
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def test_simulated_people_vote_as_their_rewards_say():

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from real_data import DATA
 from tacit.errors import TacitError
 from tacit.lab.experiments import gsm8k, process
 
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "gsm8k"
+GSM8K = DATA / "gsm8k"
 
 
 def test_choices_by_hand() -> None:
@@ -60,9 +61,9 @@ def test_gsm8k_names_the_file_that_is_missing(tmp_path: Path) -> None:
         gsm8k.run(data=tmp_path)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the GSM8K files in ../shared/data")
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="needs the GSM8K files in ../shared/data")
 def test_gsm8k_table() -> None:
-    result = gsm8k.run(data=DATA, resamples=200, encoders=("hashed",))
+    result = gsm8k.run(data=GSM8K, resamples=200, encoders=("hashed",))
     assert result["verifier"]["agreement"] > 0.995
     rows = {row["choice"]: row for row in result["rows"]}
     assert rows["by lot"]["accuracy"] == pytest.approx(2001 / 5276)

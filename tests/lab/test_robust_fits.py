@@ -2,16 +2,13 @@
 
 import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 
+from real_data import DATA
 from tacit.cli import main
 from tacit.errors import TacitError
 from tacit.lab.experiments import humour_pessimism, robust
-
-DATA = Path(os.environ.get("TACIT_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def by_fit(rows):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import pytest
 
+from real_data import DATA
 from tacit.lab.experiments.tuning import METHODS, Story, run, story_reward
 
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tiny-lm"
+TINY_LM = DATA / "tiny-lm"
 
 
 def test_the_true_reward_by_hand() -> None:
@@ -26,9 +25,9 @@ def test_the_true_reward_by_hand() -> None:
 @pytest.mark.timeout(1200)
 def test_a_reward_that_is_tuned_for_goes_up_and_a_random_one_does_not() -> None:
     pytest.importorskip("transformers")
-    if not DATA.is_dir():
-        pytest.skip(f"no {DATA.name} in the data folder (TACIT_DATA)")
-    table = run(data=DATA, seeds=2, rows=4, pairs=400)["rows"]
+    if not TINY_LM.is_dir():
+        pytest.skip(f"no {TINY_LM.name} in the data folder (TACIT_DATA)")
+    table = run(data=TINY_LM, seeds=2, rows=4, pairs=400)["rows"]
     assert len(table) == 2 + 2 * len(METHODS)
     last = {row["method"]: row for row in table}
     assert last["grpo"]["proxy"] > last["no tuning"]["proxy"] + 0.2

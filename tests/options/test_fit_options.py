@@ -23,6 +23,7 @@ from sweep import Run, attempted, flag, moved, tensors, timeless, tiny, write
 
 import tacit
 from tacit.errors import TacitError
+from tacit.evidence import Comparison
 from tacit.options.fit import FitOptions
 from tacit.rewards import MODELS
 from tacit.rewards.contract import Personal
@@ -331,7 +332,7 @@ def scores(folder: Path) -> str:
         except TacitError as error:
             found[name] = str(error)
     if isinstance(reward, Personal):
-        choices = [tacit.Comparison(prompt="question 1", chosen=TEXTS[i], rejected=TEXTS[i + 1]) for i in range(4)]
+        choices = [Comparison(prompt="question 1", chosen=TEXTS[i], rejected=TEXTS[i + 1]) for i in range(4)]
         found["adapted"] = np.round(reward.adapt(choices).score(prompts, list(TEXTS)), 4).tolist()
     return json.dumps(found)
 

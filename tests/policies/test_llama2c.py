@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 import torch
 
 from numerics import BFLOAT16, assert_float32_close
+from real_data import DATA
 from tacit.policies import llama2c
 from tacit.policies.contract import Sampling
 from tacit.policies.tokens import PolicyError
 from tacit.policies.transformer import TransformerPolicy
 
-DATA = Path(os.environ.get("TACIT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tiny-lm" / "stories260K"
-real = pytest.mark.skipif(not DATA.is_dir(), reason="stories260K is not here: set TACIT_DATA")
+STORIES = DATA / "tiny-lm" / "stories260K"
+real = pytest.mark.skipif(not STORIES.is_dir(), reason="stories260K is not here: set TACIT_DATA")
 
 
 def numpy_logits(file: Path, tokens: list[int]) -> np.ndarray:
@@ -136,18 +136,18 @@ def test_what_is_wrong_is_said(made: Path, damage, said: str) -> None:
 
 @real
 def test_the_real_model_tells_a_story() -> None:
-    policy = TransformerPolicy.load(DATA, dtype="float32", device="cpu")
+    policy = TransformerPolicy.load(STORIES, dtype="float32", device="cpu")
     tokens = policy.encode(["Once upon a time, there was"])[0]
     with torch.no_grad():
         logits = policy.model(input_ids=torch.tensor([tokens])).logits[0].numpy()
-    assert_float32_close(logits, numpy_logits(DATA / "stories260K.bin", tokens))
+    assert_float32_close(logits, numpy_logits(STORIES / "stories260K.bin", tokens))
     (story,) = policy.generate(["Once upon a time"], 1, Sampling(max_new_tokens=60, temperature=0))[0]
     assert story.startswith(", there was a little girl named Lily. She loved to play outside in the park.")
 
 
 @real
 def test_what_is_sampled_by_default_is_what_training_says() -> None:
-    policy = TransformerPolicy.load(DATA)
+    policy = TransformerPolicy.load(STORIES)
     rollout = policy.rollout(["Once upon a time", "Lily"], 16, Sampling(48, seed=3))
     with torch.no_grad():
         said = policy.logprobs(rollout).logprobs

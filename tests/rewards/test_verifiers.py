@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tacit
+from real_data import DATA
 from tacit.errors import ArtefactError, EvidenceError, TacitError
 from tacit.evidence import Evidence, Outcome, Problem
 from tacit.rewards.check import check_reward
@@ -336,17 +337,17 @@ def test_fit_takes_a_verifier_for_problems_by_itself() -> None:
         tacit.fit(PROBLEMS, l2=1.0)
 
 
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "gsm8k"
+GSM8K = DATA / "gsm8k"
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the GSM8K files in ../shared/data")
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="needs the GSM8K files in ../shared/data")
 @pytest.mark.parametrize("check", ["number", "latex"])
 def test_verifiers_agree_with_the_labels_of_gsm8k(check: str) -> None:
     if check == "latex":
         pytest.importorskip("math_verify", reason="needs the extra `verify`")
-    problems = tacit.read(DATA / "test.jsonl.gz", kind="problem", columns={"prompt": "question"})
+    problems = tacit.read(GSM8K / "test.jsonl.gz", kind="problem", columns={"prompt": "question"})
     verifier = fit(problems, check=check)
-    rows = [row for _, row in tacit.evidence.read_rows(DATA / "example_model_solutions.jsonl.gz")]
+    rows = [row for _, row in tacit.evidence.read_rows(GSM8K / "example_model_solutions.jsonl.gz")]
     rows = rows if check == "number" else rows[:100]
     models = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
     flat = [(row["question"], row[m]["solution"], row[m]["is_correct"]) for row in rows for m in models]
