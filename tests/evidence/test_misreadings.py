@@ -443,3 +443,32 @@ def test_examples_of_data_sets_that_somebody_judged_are_refused(row: dict[str, A
     with pytest.raises(EvidenceError, match=r"column `rating`: a column that judges beside.*--ignore rating"):
         records({**row, "rating": 1})
     assert len(read(written(tmp_path, {**row, "rating": 1}), ignore=["rating"])) == 1
+
+
+def test_late_columns_that_the_kind_does_not_read_are_kept() -> None:
+    pair, judged = {"prompt": "q", "chosen": "x", "rejected": "y"}, {**ONE, "label": True}
+    voted = {"prompt": "q", **PAIR, "winner": "A"}
+    for row, name in ((ONE, "worker_id"), (pair, "rank"), (pair, "winner"), (voted, "note"), (voted, "label")):
+        assert len(records(*[row] * 150, {**row, name: "3"})) == 151, name
+    for row, name in ((judged, "worker_id"), (pair, "worker_id"), (voted, "choice"), (judged, "thumbs")):
+        with pytest.raises(EvidenceError, match=f"row 151, column `{name}`"):
+            records(*[row] * 150, {**row, name: "3"})
+
+
+def test_one_rated_answer_is_no_ranking_and_one_rated_attribute_a_rating() -> None:
+    row = {"prompt": "q", "completions": ["x", "y"], "scores": [1, 2]}
+    assert len(records(row, {**row, "scores": [1, None]}, kind="ranking")) == 1
+    rows = [{"prompt": "q", "response": "x", "clarity": 4, "safety": value} for value in (2, None)]
+    assert [r.score for r in records(*rows)] == [{"clarity": 4, "safety": 2}, {"clarity": 4, "safety": None}]
+
+
+def test_lists_of_one_value_stand_for_it() -> None:
+    assert [r.label for r in records({**ONE, "thumbs": ["up"]}, {**ONE, "thumbs": ["down"]})] == [True, False]
+    with pytest.raises(EvidenceError):
+        records({**ONE, "label": ["up", "down"]}, {**ONE, "label": ["down", "down"]})
+
+
+def test_a_transcript_on_one_side_alone_is_a_text() -> None:
+    texts = "\n\nHuman: q\n\nAssistant: x", "y"
+    (record,) = records({"chosen": texts[0], "rejected": texts[1]})
+    assert (record.prompt, record.chosen, record.rejected) == ("", *texts)
