@@ -472,3 +472,27 @@ def test_a_transcript_on_one_side_alone_is_a_text() -> None:
     texts = "\n\nHuman: q\n\nAssistant: x", "y"
     (record,) = records({"chosen": texts[0], "rejected": texts[1]})
     assert (record.prompt, record.chosen, record.rejected) == ("", *texts)
+
+
+def test_a_history_of_another_shape_is_refused() -> None:
+    for history in (["Hi", "Hello"], [["Hi", "Hello", "Bye"]], [["Hi"]], {"Hi": "Hello"}):
+        with pytest.raises(EvidenceError, match="neither messages nor pairs of texts"):
+            records({**ONE, "history": history})
+
+
+def test_an_answer_of_several_messages_after_the_prompt() -> None:
+    answer = [{"role": "assistant", "content": "f()"}, {"role": "tool", "content": "red"}]
+    row = {"prompt": "Name a colour.", "chosen": [USER, *answer], "rejected": [USER, *answer[:1]]}
+    (record,) = records(row)
+    assert (record.prompt, record.chosen, record.rejected) == ([USER], answer, answer[:1])
+
+
+def test_rows_are_of_no_kind_that_they_do_not_have() -> None:
+    for kind in ("rating", "outcome", "ranking", "comparison", "steps", "demonstration"):
+        with pytest.raises(EvidenceError, match=f"no layout that is known as kind {kind}"):
+            records({"question": "q", "answer": "x"}, kind=kind)
+
+
+def test_a_better_answer_needs_a_worse_one() -> None:
+    with pytest.raises(EvidenceError, match="column `winner`: a column that judges"):
+        records({**ONE, "accepted": "yes", "winner": "m"}, {**ONE, "accepted": "no", "winner": "n"})
