@@ -494,5 +494,5 @@ def test_rows_are_of_no_kind_that_they_do_not_have() -> None:
 
 
 def test_a_better_answer_needs_a_worse_one() -> None:
-    with pytest.raises(EvidenceError, match="column `winner`: a column that judges"):
+    with pytest.raises(EvidenceError, match="column `winner`: the column seems to judge"):
         records({**ONE, "accepted": "yes", "winner": "m"}, {**ONE, "accepted": "no", "winner": "n"})
