@@ -15,6 +15,7 @@ import pytest
 
 from tacit import rewards
 from tacit.errors import ArtefactError
+from tacit.models.templates import read_template, rendered
 from tacit.rewards.controls import RandomReward
 
 pytest.importorskip("transformers")
@@ -201,6 +202,17 @@ def test_a_file_that_is_no_template_is_one_sentence(tacit: Any, refusing: Path, 
     assert done.code == 2
     assert said in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_template_may_mark_the_part_of_the_assistant(tmp_path: Path, refusing: Path) -> None:
+    from transformers import AutoTokenizer
+
+    marked = "{% for m in messages %}{%- generation -%}{{ m.content }}{%endgeneration%}\n{% endfor %}"
+    (tmp_path / "marked.jinja").write_text(marked)
+    template = read_template(tmp_path / "marked.jinja")
+    assert template == marked
+    tokenizer = AutoTokenizer.from_pretrained(refusing)
+    assert rendered(tokenizer, [*ASKED, {"role": "assistant", "content": "Hi."}], template=template).endswith("Hi.")
 
 
 def test_a_server_applies_its_own_template(tacit: Any, refusing: Path) -> None:

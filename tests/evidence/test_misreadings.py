@@ -149,6 +149,10 @@ def test_labels_that_explain_no_value_are_refused(tmp_path: Path) -> None:
         read(file, labels=["upp=good"])
     assert len(read(file, labels=["up=good", "sideways=bad"])) == 2
     assert len(read(file, labels=["=bad"])) == 2
+    named = written(tmp_path, *({**ONE, "score": {"helpful": i, "brief": -i}} for i in range(2)))
+    with pytest.raises(EvidenceError, match=r"column `score`: --labels explains ok.*--columns label=score\.NAME"):
+        read(named, labels=["ok=good"])
+    assert [r.label for r in read(named, labels=["0=bad", "1=good"], columns={"label": "score.helpful"})] == [0, 1]
 
 
 def test_numbers_for_some_values_of_a_label_make_the_others_a_scale(tmp_path: Path) -> None:

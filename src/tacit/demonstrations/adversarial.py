@@ -34,6 +34,7 @@ from tacit.demonstrations.language import TrunkOptions
 from tacit.errors import EvidenceError
 from tacit.features import Encoder
 from tacit.policies.contract import Rollout, TrainablePolicy
+from tacit.rewards.contract import Reward
 from tacit.tuning.evaluation import Evaluation
 from tacit.tuning.loop import State, Step
 from tacit.tuning.policy_gradient import GradientOptions, PolicyGradient
@@ -220,11 +221,19 @@ class Adversarial(PolicyGradient):
         steps: int,
         *,
         evaluation: Evaluation | None = None,
+        gold: Reward | None = None,
         processes: Processes = Processes(),  # noqa: B008
     ) -> None:
         chosen = adversary.options
         sampler = LearningSampler(
-            policy, adversary.prompts, adversary.reward, sampling, chosen.seed, processes, adversary=adversary
+            policy,
+            adversary.prompts,
+            adversary.reward,
+            sampling,
+            chosen.seed,
+            processes,
+            adversary=adversary,
+            gold=gold,
         )
         way: Callable[..., Any] | None = None
         if chosen.per_token:

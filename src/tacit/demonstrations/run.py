@@ -220,7 +220,7 @@ def _adversarial(job: DemonstrationJob, demos: Demos, resume: bool) -> dict[str,
     rounds = max(1, round(float(job.get("num_train_epochs")) * len(adversary.prompts) / sampling.prompts_per_round))
     method = Adversarial(
         policy, adversary, sampling, gradient, int(job.get("max_steps") or rounds * per_round),
-        evaluation=_evaluation(job, policy, adversary.reward), processes=job.processes,
+        evaluation=_evaluation(job, policy, adversary.reward), gold=gold_of(job), processes=job.processes,
     )  # fmt: skip
     found = train(
         method, job.out, job.pick(LoopOptions), settings=_settings(job), resume=resume, processes=job.processes

@@ -119,6 +119,14 @@ class Judging(SourceColumns):
             judged_name(column) in SCORES
             and all(isinstance(v, int | float) and not isinstance(v, bool) for cell in cells for v in cell.values())
         ):
+            if self.request.labels:
+                title = self.request.title(column)
+                raise EvidenceError(
+                    f"--labels explains {shortened(list(self.request.labels))}, and the column holds numbers by names",
+                    mend=f"Leave it out, or name one of them, as {option('--columns', f'label={title}.NAME')}",
+                    source=self.request.source,
+                    column=title,
+                )
             return Judged("rating", (column,), lambda row: nested(row.get(column)))
         inner = {
             path: values

@@ -47,6 +47,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
+    @classmethod
+    def plural(cls) -> str:
+        """What rows of this kind are called in a sentence."""
+        name = cls.__name__.lower()
+        return name if name.endswith("s") else f"{name}s"
+
 
 class Comparison(Record):
     """A person preferred `chosen` to `rejected` (or saw no difference: `tie`)."""

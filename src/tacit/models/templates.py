@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tacit.conversation import Completion, Message, Prompt, message_text
 from tacit.errors import TacitError
+
+_GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")
 
 
 def messages_of(prompt: Prompt, completion: Completion | None = None) -> list[Message]:
@@ -31,12 +34,11 @@ def read_template(path: str | Path) -> str:
     if not text.strip():
         raise TacitError(f"--chat-template {path}: it is empty. Give a file with a chat template in Jinja")
     try:
-        # As transformers reads it, `generation` and loop controls included.
-        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            text.replace("generation %}", "if true %}").replace("endgeneration", "endif")
-        )
+        # As transformers reads it: with loop controls, and blocks of `generation`, which mark the assistant's part.
+        known = _GENERATION.sub(lambda found: "{% endif %}" if found[1] else "{% if true %}", text)
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(known)
     except TemplateSyntaxError as error:
-        raise TacitError(f"--chat-template {path}, row {error.lineno}: {error.message}. Mend the template") from error
+        raise TacitError(f"--chat-template {path}, row {error.lineno}: {error.message}. Fix the template") from error
     return text
 
 

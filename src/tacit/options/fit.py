@@ -178,7 +178,7 @@ class FitOptions(Vectors, Caution, FromDemonstrations, Caching, Writing):
         splits = self.test_data is None and self.test > 0 and not checks
         tests = splits or self.test_data is not None
         for name, effect, needs in (
-            ("test", self.test_data is None and not checks, "without --test-data, for evidence that is learnt from"),
+            ("test", splits or not self.test, "without --test-data, for evidence that is learnt from"),
             ("by", splits, "where a share is held out: with --test above 0, and without --test-data"),
             ("resamples", tests, "where something is tested: with --test above 0, or --test-data"),
             (
@@ -188,7 +188,7 @@ class FitOptions(Vectors, Caution, FromDemonstrations, Caching, Writing):
             ),
             ("cache", not checks, "for models that encode or ask: a verifier does neither"),
             ("no_cache", not checks, "for models that encode or ask: a verifier does neither"),
-            ("run_code", checks, "for problems whose checks run code"),
+            ("run_code", checks and tests, "for problems whose checks run code, tested with --test-data"),
         ):
             if getattr(self, name) != type(self).model_fields[name].default and not effect:
                 raise TacitError(f"`tacit fit` takes --{name.replace('_', '-')} only {needs}")

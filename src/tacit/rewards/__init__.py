@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacit.errors import ArtefactError, EvidenceError, TacitError, choices
+from tacit.errors import ArtefactError, EvidenceError, TacitError, choices, flag, flags
 
 if TYPE_CHECKING:
     from tacit.evidence.records import Record
@@ -107,13 +108,19 @@ def fit(
 def _learnt(
     evidence: Iterable[Record], model: str, pessimism: How, strength: float | None, options: dict[str, Any]
 ) -> FittedReward:
+    learner = _named(MODELS[model])
+    parameters = inspect.signature(learner).parameters
+    unknown = sorted(options.keys() - parameters.keys())
+    if unknown and all(known.kind is not inspect.Parameter.VAR_KEYWORD for known in parameters.values()):
+        takes = [name for name in parameters if name not in ("evidence", "encoder", "cache", "name", "seed")]
+        raise TacitError(f"`--model {model}` takes no {flag(unknown[0])}. It takes {flags(takes)}")
     if pessimism != "none" or strength is not None:
         from tacit.rewards.uncertainty import pessimistic, require
 
         options = require(pessimism, strength, options) if model == "scalar" else options
-        read: FittedReward = pessimistic(_named(MODELS[model])(evidence, **options), pessimism, strength)
+        read: FittedReward = pessimistic(learner(evidence, **options), pessimism, strength)
         return read
-    learnt: FittedReward = _named(MODELS[model])(evidence, **options)
+    learnt: FittedReward = learner(evidence, **options)
     return learnt
 
 

@@ -85,7 +85,7 @@ def collect(
             kind = type(record)
         if type(record) is not kind:
             raise EvidenceError(
-                f"a {type(record).__name__.lower()} among {kind.__name__.lower()}s",
+                f"a {type(record).__name__.lower()} among {kind.plural()}",
                 mend="Give one kind of evidence at a time.",
                 source=source,
                 row=number,

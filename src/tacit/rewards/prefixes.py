@@ -97,7 +97,7 @@ def fit(
         for count, record in enumerate(evidence, 1):
             if not isinstance(record, Comparison):
                 raise EvidenceError(
-                    f"a prefix reward is fitted on comparisons, not on {type(record).__name__.lower()}s",
+                    f"a prefix reward is fitted on comparisons, not on {record.plural()}",
                     mend="Give rows with `prompt`, `chosen` and `rejected`",
                     source=source,
                     row=count,

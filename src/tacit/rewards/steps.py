@@ -183,7 +183,7 @@ def _checked(evidence: Iterable[Record], source: str) -> list[Steps]:
     for row, record in enumerate(evidence, 1):
         if not isinstance(record, Steps):
             raise EvidenceError(
-                f"a process reward is fitted on steps, not on {type(record).__name__.lower()}s",
+                f"a process reward is fitted on steps, not on {record.plural()}",
                 mend="Give rows with `prompt`, `completions` (the steps) and `labels`",
                 source=source,
                 row=row,

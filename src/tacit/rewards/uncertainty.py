@@ -92,7 +92,7 @@ def checked_strength(how: str, strength: float | None) -> float:
         return STRENGTHS.get(how, 0.0)
     if how not in STRENGTHS:
         raise TacitError(
-            f"pessimism `{how}` takes no strength (found {strength}). Those that do: {', '.join(STRENGTHS)}"
+            f"--pessimism {how} takes no --pessimism-strength (found {strength}). Those that do: {', '.join(STRENGTHS)}"
         )
     high = 1.0 if how == "quantile" else math.inf
     if not (0 <= strength <= high and math.isfinite(strength)):

@@ -96,7 +96,7 @@ def pairs_of(evidence: Iterable[Record], source: str = "memory") -> tuple[list[T
                 found += [(record.prompt, record.completions[best], record.completions[i], weight) for i in lower]
             case _:
                 raise EvidenceError(
-                    f"preference losses learn from comparisons or rankings, not from {type(record).__name__.lower()}s",
+                    f"preference losses learn from comparisons or rankings, not from {record.plural()}",
                     mend="Give rows with `prompt`, `chosen` and `rejected`, or take --loss-type kto for outcomes",
                     source=source,
                     row=row,
@@ -142,7 +142,7 @@ def encode_labels(
                     rows += [(record.prompt, record.chosen, True), (record.prompt, record.rejected, False)]
             case _:
                 raise EvidenceError(
-                    f"kto learns from outcomes or comparisons, not from {type(record).__name__.lower()}s",
+                    f"kto learns from outcomes or comparisons, not from {record.plural()}",
                     mend="Give rows with `prompt`, `completion` and `label`",
                     source=source,
                     row=number,

@@ -62,7 +62,7 @@ def demonstrations_of(
                 completions.append(record.chosen)
             case _:
                 raise EvidenceError(
-                    f"sft learns from demonstrations, not from {type(record).__name__.lower()}s",
+                    f"sft learns from demonstrations, not from {record.plural()}",
                     mend="Give rows with `prompt` and `completion`, or comparisons, whose chosen sides are taken",
                     source=source,
                     row=row,

@@ -29,8 +29,7 @@ def adapted(reward: Reward, choices: Iterable[Record]) -> Reward:
     for record in choices:
         if not isinstance(record, Comparison):
             raise TacitError(
-                f"a person's choices are comparisons, not {type(record).__name__.lower()}s. "
-                "Give rows with `chosen` and `rejected`"
+                f"a person's choices are comparisons, not {record.plural()}. Give rows with `chosen` and `rejected`"
             )
         comparisons.append(record)
     names = sorted({c.annotator for c in comparisons if c.annotator is not None})

@@ -189,7 +189,7 @@ def read_crowd(
         for number, record in enumerate(evidence, 1):
             if not isinstance(record, Comparison):
                 raise EvidenceError(
-                    f"people's rewards are learnt from comparisons, not from {type(record).__name__.lower()}s",
+                    f"people's rewards are learnt from comparisons, not from {record.plural()}",
                     mend="Give rows with `chosen`, `rejected` and `annotator`",
                     source=source,
                     row=number,

@@ -66,7 +66,7 @@ class Verifier:
                 return self.unknown
             raise TacitError(
                 f"verifier `{self.name}` knows no answer to the prompt {prompt[:80]!r} (it knows {len(self.answers)})."
-                " Add it to the problems, or say what such prompts score with `unknown`"
+                " Add it to the problems, or say what such prompts score with --unknown"
             )
         return check(completion, answer)
 
@@ -135,7 +135,7 @@ def fit(
     for row, record in track(rows, "reading reference answers"):
         if not isinstance(record, Problem):
             raise EvidenceError(
-                f"a verifier is made of problems, not of {type(record).__name__.lower()}s",
+                f"a verifier is made of problems, not of {record.plural()}",
                 mend="Give rows with `prompt` and `answer`",
                 source=source,
                 row=row,
