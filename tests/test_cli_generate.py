@@ -96,6 +96,24 @@ def test_the_prompt_of_transcripts_and_of_other_columns(policy: Path, tacit) -> 
     assert read("out.jsonl")[0]["answer"] == "4"
 
 
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"question": "Red?"}, "Red?"),
+        ({"instruction": "Name it.", "input": "red"}, "Name it.\n\nred"),
+        (
+            {"system": "Be brief.", "question": "Red?"},
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Red?"}],
+        ),
+        ({"question": "Red?", "thumb": "up"}, "Red?"),
+    ],
+)
+def test_prompts_alone_by_other_names(policy: Path, tacit, row: dict[str, Any], prompt: Any) -> None:
+    done = tacit("generate", policy, write("p.jsonl", row), "--out", "o.jsonl", "--max-new-tokens", 2)
+    assert done.code == 0, done.err
+    assert [line["prompt"] for line in read("o.jsonl")] == [prompt]
+
+
 def test_scores_and_the_best_by_a_reward(policy: Path, tacit) -> None:
     write("prompts.jsonl", {"prompt": "one"}, {"prompt": "two"})
     Path("reward.yaml").write_text("type: length\n", "utf-8")
@@ -137,7 +155,7 @@ def test_a_stop_text_ends_a_sample(policy: Path, tacit) -> None:
     ("change", "rows", "options", "said"),
     [
         (None, [], (), "prompts.jsonl"),
-        (None, [{"question": "x"}], (), "prompt"),
+        (None, [{"title": "x"}], (), "--columns prompt="),
         (None, [{"prompt": True}], (), "row 1, column `prompt`"),
         (None, [{"prompt": "a"}, {"prompt": "x" * 100}], (), "row 2, column `prompt`: the prompt cannot be sampled"),
         (None, [{"prompt": "a"}], ("--best",), "--best needs a reward"),

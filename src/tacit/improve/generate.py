@@ -1,13 +1,15 @@
 """Samples of a policy for the prompts of a file, with scores of a reward, or the best of them alone.
 
-Prompts are those of any evidence: rows with a column `prompt` whatever else they hold, or any layout that `tacit.read`
-knows. A prompt that comes back is sampled once. Columns that say what people made of other completions are left out;
-all others (answers of problems, ids) are kept beside the samples.
+Prompts are those of any evidence: rows with a column `prompt` whatever else they hold, any layout that `tacit.read`
+knows, or rows of a prompt alone by other names (`question`; `system` and `question`; `instruction` and `input`). A
+prompt that comes back is sampled once. Columns that say what people made of other completions are left out; all others
+(answers of problems, ids) are kept beside the samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -106,10 +108,9 @@ def read_prompts(
     """
     options = {name: value for name, value in (reading or {}).items() if value}
     columns = options.get("columns") or {}
-    first = next(iter(read_rows(source)), (0, {}))[1]
-    plain = not options.keys() - {"columns"} and columns.get("prompt", "prompt") in first
+    bare = not options.keys() - {"columns"} and _bare(source, columns)
     found: dict[str, Asked] = {}
-    for asked in _plain(source, columns) if plain else _of_evidence(source, options):
+    for asked in _plain(source, columns) if bare else _of_evidence(source, options):
         key = prompt_text(asked.prompt)
         if key not in found:
             if limit is not None and len(found) == limit:
@@ -218,6 +219,18 @@ class Tally:
             found["mean_score"] = self.scores / max(1, self.samples)
             found["mean_best_score"] = self.best / max(1, self.prompts)
         return found
+
+
+def _bare(source: str | Path, columns: Mapping[str, str]) -> bool:
+    """Whether rows are read for their prompts alone: they have a `prompt`, or only other columns of a prompt."""
+    if columns.get("prompt", "prompt") in next(iter(read_rows(source)), (0, {}))[1]:
+        return True
+    try:
+        next(iter(read(source, columns=columns)), None)
+    except EvidenceError:
+        with suppress(EvidenceError):
+            return "prompt" in next(iter(prompted_rows(source, columns)), (0, {}))[1]
+    return False
 
 
 def _plain(source: str | Path, columns: Mapping[str, str]) -> Iterator[Asked]:
