@@ -203,10 +203,10 @@ CASES = [
     ("fit @demos.jsonl " + FIT, "demos.jsonl: this reward is not fitted on", "Give one of: comparison"),
     ("audit @reward @demos.jsonl", "demos.jsonl holds demonstrations", "Give --policy FOLDER"),
     # broken rows and files
-    ("fit @torn.jsonl " + FIT, "torn.jsonl, row 7: broken JSON", "Mend or delete this row"),
-    ("score @reward @torn.jsonl --out s.csv", "torn.jsonl, row 7: broken JSON", "Mend or delete this row"),
-    ("audit @reward @torn.jsonl.gz", "torn.jsonl.gz, row 7: broken JSON", "Mend or delete this row"),
-    ("fit @cut.json " + FIT, "cut.json, row 60: broken JSON", "Mend or delete"),
+    ("fit @torn.jsonl " + FIT, "torn.jsonl, row 7: broken JSON", "Fix or delete this row"),
+    ("score @reward @torn.jsonl --out s.csv", "torn.jsonl, row 7: broken JSON", "Fix or delete this row"),
+    ("audit @reward @torn.jsonl.gz", "torn.jsonl.gz, row 7: broken JSON", "Fix or delete this row"),
+    ("fit @cut.json " + FIT, "cut.json, row 60: broken JSON", "Fix or delete"),
     ("fit @cut.jsonl.gz " + FIT, "cut.jsonl.gz: the compressed file is damaged", "Compress or download it again"),
     ("fit @plain.jsonl.gz " + FIT, "plain.jsonl.gz: the compressed file is damaged", "Compress or download"),
     ("check @crc.jsonl.gz", "crc.jsonl.gz: the compressed file is damaged", "Compress or download"),
@@ -272,7 +272,7 @@ CASES = [
     ),
     ("fit @votes.csv --items @items.csv " + FIT, "votes.csv, row 3, column `rejected`: no item has this id", "Add it"),
     # features
-    ("fit @good.jsonl --out r --encoder array:@nan.npz", "nan.npz: row 4 has a feature that is not finite", "Mend"),
+    ("fit @good.jsonl --out r --encoder array:@nan.npz", "nan.npz: row 4 has a feature that is not finite", "Fix"),
     ("fit @good.jsonl --out r --encoder array:@fewer.npz", "do not match", "one row per text"),
     ("fit @good.jsonl --out r --encoder array:@partly.npz", "partly.npz has no vector for", "Add its row"),
     ("fit @good.jsonl --out r --encoder array:@flat.npz", "flat.npz: vectors of shape", "one row per text"),

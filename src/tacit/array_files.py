@@ -160,7 +160,7 @@ def require_finite(vectors: np.ndarray, source: str = "the array") -> None:
         sound = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
         if not sound.all():
             row = start + int(np.flatnonzero(~sound)[0])
-            raise FeatureError(f"{source}: row {row + 1} has a feature that is not finite. Mend or remove that row")
+            raise FeatureError(f"{source}: row {row + 1} has a feature that is not finite. Fix or remove that row")
 
 
 def _arrange(

@@ -15,7 +15,7 @@ _ABSENT: Any = object()
 
 
 class TacitError(Exception):
-    """Something about the input or the installation that the user can mend; the message says how."""
+    """Something about the input or the installation that the user can fix; the message says how."""
 
 
 class EvidenceError(TacitError):

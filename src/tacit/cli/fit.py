@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @app.command
 def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = CheckOptions()) -> None:  # noqa: B008
-    """What is wrong with the data, row by row, and how to mend it; ends with 2 where something is.
+    """What is wrong with the data, row by row, and how to fix it; ends with 2 where something is.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def check(data: str, *, options: Annotated[CheckOptions, Parameter(name="*")] = 
     if not report.ok:
         count = len(report.errors)
         found = "an error" if count == 1 else f"{count} kinds of errors"
-        raise TacitError(f"{data}: {found} in the data. Mend {'it' if count == 1 else 'them'} as said above")
+        raise TacitError(f"{data}: {found} in the data. Fix {'it' if count == 1 else 'them'} as said above")
 
 
 def _unread(encoder: Encoder, evidence: Evidence, report: Report, limit: int) -> Sequence[Finding]:

@@ -1,4 +1,4 @@
-"""What is wrong with data: which rows, why, and how to mend it.
+"""What is wrong with data: which rows, why, and how to fix it.
 
 One pass over the evidence in bounded memory: each record leaves a few hashes and numbers (`tacit.evidence.columns`).
 """

@@ -73,7 +73,7 @@ def reward_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | Eviden
         if not np.isfinite(scores).all():
             which = int(np.flatnonzero(~np.isfinite(np.atleast_1d(scores)))[0])
             yield p + 1, EvidenceError(
-                "the reward is not finite", mend="Mend or remove it", source=str(path), row=p + 1,
+                "the reward is not finite", mend="Fix or remove it", source=str(path), row=p + 1,
                 column=f"response {which + 1}", value=float(np.atleast_1d(scores)[which]),
             )  # fmt: skip
         elif rewards.ndim == 1:

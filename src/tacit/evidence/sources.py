@@ -303,7 +303,7 @@ def _skip(text: str, position: int, skipped: str) -> int:
 
 
 def _broken(path: Path, row: int, error: Exception, text: str) -> EvidenceError:
-    mend = "Mend or delete this row; each must be one complete JSON object"
+    mend = "Fix or delete this row; each must be one complete JSON object"
     return EvidenceError(f"broken JSON ({error})", mend=mend, source=str(path), row=row, value=text)
 
 

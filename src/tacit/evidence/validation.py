@@ -201,7 +201,7 @@ def _fault(source: str, row: int, value: Mapping[str, Any], problem: Mapping[str
     location = problem["loc"][1:]
     if not location:
         reason = str(problem["msg"]).removeprefix("Value error, ")
-        return EvidenceError(reason, mend="Mend or delete this row", source=source, row=row)
+        return EvidenceError(reason, mend="Fix or delete this row", source=source, row=row)
     column = str(location[0])
     if problem["type"] == "missing":
         columns = ", ".join(f"`{name}`" for name in value)

@@ -121,7 +121,7 @@ class PrecomputedEncoder:
             if not sound.all():
                 row = int(rows[np.flatnonzero(~sound)[0]])
                 raise FeatureError(
-                    f"{self._source}: row {row + 1} has a feature that is not finite. Mend or remove that row"
+                    f"{self._source}: row {row + 1} has a feature that is not finite. Fix or remove that row"
                 )
         return vectors
 
@@ -324,7 +324,7 @@ def _texts_beside(beside: Path) -> list[Text]:
                 texts.append(conversation.texts(*pair))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise FeatureError(
-                    f'{beside}, row {row}: not a JSON string or {{"prompt": .., "completion": ..}} ({error}). Mend it'
+                    f'{beside}, row {row}: not a JSON string or {{"prompt": .., "completion": ..}} ({error}). Fix it'
                 ) from error
     return texts
 

@@ -151,7 +151,7 @@ class FeatureStore:
             bad = int(np.flatnonzero(~sound)[0])
             raise FeatureError(
                 f"text {int(rows[bad]) + 1} has a feature that is not finite (encoder `{self.encoder.name}`, "
-                f"completion {texts[bad][1][:60]!r}). Mend or remove that row, or use another encoder"
+                f"completion {texts[bad][1][:60]!r}). Fix or remove that row, or use another encoder"
             )
 
     def _append(self, keys: np.ndarray, vectors: np.ndarray) -> None:

@@ -22,11 +22,11 @@ from tacit.policies.contract import Responses
 
 
 class PolicyError(TacitError):
-    """A policy, or a prompt for it, that cannot be used; the message says how to mend it."""
+    """A policy, or a prompt for it, that cannot be used; the message says how to fix it."""
 
 
 class PromptError(PolicyError):
-    """A prompt that a policy cannot read: which one of those given (from 1), why, and how to mend it."""
+    """A prompt that a policy cannot read: which one of those given (from 1), why, and how to fix it."""
 
     def __init__(self, number: int, reason: str, mend: str) -> None:
         self.number, self.reason, self.mend = number, reason, mend

@@ -32,7 +32,7 @@ EXAMPLES: tuple[tuple[Prompt, Completion], ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One demand of the contract, whether it holds, and how to mend it where it does not."""
+    """One demand of the contract, whether it holds, and how to fix it where it does not."""
 
     demand: str
     ok: bool

@@ -18,6 +18,7 @@ _NO_BRACKETS = str.maketrans("", "", _BRACKETS)
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _LONGEST_VALUE = 400
 _NOUN = r"(?:(?:the\s+)?(?:answer|response|assistant|option|model|candidate|output|completion|reply|system)[\s_-]*)"
+_BEST = r"(?:better|best|superior|preferable|stronger|preferred|winner)"
 _BETTER = (
     r"(?:(?:better|best|preferred|winning|stronger|superior)\s+"
     r"(?:answer|response|assistant|option|model|candidate|output|completion|reply|one))"
@@ -271,7 +272,7 @@ class WordPhrases:
 
     @cached_property
     def _wins(self) -> re.Pattern[str]:
-        better = rf"\s+is\s+{_FOR_SURE}(?:better|best|superior|preferable|stronger|preferred|winner)"
+        better = rf"\s+is\s+{_FOR_SURE}{_BEST}"
         return re.compile(
             rf"(?:{better}|\s+wins|\s+beats|\s+over)\b(?:\s+(?:than|to|over)\b)?(?:\s+{self._other}\b)?", re.IGNORECASE
         )
@@ -279,7 +280,7 @@ class WordPhrases:
     @cached_property
     def _is_better(self) -> re.Pattern[str]:
         nouns = r"(?:\s+(?:answer|response|option|choice|one|of\s+the\s+two))*"
-        verb = rf"(?:is\s+{_FOR_SURE}(?:better|best|superior|preferable|stronger|preferred|winner){nouns}|wins|beats)"
+        verb = rf"(?:is\s+{_FOR_SURE}{_BEST}{nouns}|wins|beats)"
         return re.compile(
             rf"{_LEAD}{_NOUN}?(?-i:{self._label})\s+{verb}(?:\s+(?:(?:than|to|over)\s+)?{self._other})?(?:\s+overall)?",
             re.IGNORECASE,

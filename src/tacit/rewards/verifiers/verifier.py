@@ -147,7 +147,7 @@ def fit(
                 own = make_check(record.checker)
             except TacitError as error:
                 raise EvidenceError(
-                    str(error).rstrip("."), mend="Mend it", source=source, row=row, column="checker"
+                    str(error).rstrip("."), mend="Fix it", source=source, row=row, column="checker"
                 ) from error
         if answers.setdefault(prompt, record.answer) != record.answer:
             raise EvidenceError(
