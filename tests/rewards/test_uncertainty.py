@@ -53,7 +53,7 @@ def test_a_deviation_is_taken_off():
     ("how", "strength", "said"),
     [
         ("worst", None, "no pessimism `worst`"),
-        ("min", 0.5, "takes no strength"),
+        ("min", 0.5, "takes no --pessimism-strength"),
         ("quantile", 1.5, "outside 0..1"),
         ("variance", -1.0, "outside 0..inf"),
         ("laplace", None, "posterior"),
@@ -306,4 +306,4 @@ def test_the_command_line_reads_a_reward_so_everywhere(tmp_path, monkeypatch, ca
     assert first["min"]["score_chosen"] < first["none"]["score_chosen"]
     with pytest.raises(SystemExit):
         main(["score", "r", "v.jsonl", "--out", "x.jsonl", "--pessimism", "min", "--pessimism-strength", "1"])
-    assert "takes no strength" in capsys.readouterr().err
+    assert "takes no --pessimism-strength" in capsys.readouterr().err
