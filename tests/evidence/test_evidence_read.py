@@ -333,6 +333,24 @@ def test_a_json_array_larger_than_a_block_streams(tmp_path: Path, monkeypatch: p
     assert texts(path) == EXPECTED[:50]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_inside_one_object_that_is_the_file(indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps({"exported": "today", "note": None, "Conversations": ROWS}, indent=indent), "utf-8")
+    assert texts(path) == EXPECTED
+    path.write_text(json.dumps({"data": [*ROWS[:2], {"prompt": "p", "chosen": True, "rejected": "x"}]}), "utf-8")
+    with pytest.raises(EvidenceError, match=r"export\.json, row 3, column `chosen`"):
+        texts(path)
+    for document in (
+        {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "label": True},
+        {"data": [1, 2], "label": True},
+        {"data": ROWS, "other": ROWS},
+        {"answers": ROWS},
+    ):
+        path.write_text(json.dumps(document, indent=indent), "utf-8")
+        assert [row for _, row in read_rows(path)] == [document]
+
+
 def test_a_layout_is_recognised_behind_a_broken_first_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{oops\n" + json.dumps(GOOD) + "\n")

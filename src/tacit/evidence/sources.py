@@ -3,7 +3,8 @@
 Everything streams: no source holds more than one batch of rows (and one block of the file) in memory. Rows are
 numbered as an editor shows them: JSON lines and CSV by line of the file, from 1 (a CSV header is row 1; a record that
 spans lines has the number of its first); JSON arrays, JSON objects that span lines (in .json files: an export of a tool
-is one such object), Parquet and Arrow by record, from 1.
+is one such object), the rows inside such an object (`{"exported": ..., "data": [...]}`), Parquet and Arrow by record,
+from 1.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ _LISTED = words(
     """
 )
 """Columns of tables whose cells are JSON lists or objects, if they look like them."""
+_AROUND = words(
+    "chats conversations data dialogs dialogues entries examples items records rows samples sessions threads"
+)
+"""Names of a list that holds the rows of a file which is one object."""
 _READABLE = (
     "Give JSON lines, a JSON array, CSV, TSV (each also as .gz), Parquet, an Arrow or `datasets` folder, or hub:NAME"
 )
@@ -215,8 +220,30 @@ def _json(path: Path) -> Iterator[RawBatch]:
     if not start:
         raise _empty(path)
     first = start.split(b"\n", 1)[0].strip()
-    array, spans = first.startswith(b"["), _suffix(path) == ".json" and not first.endswith(b"}")
-    yield from _json_values(path, array=array) if array or spans else _json_lines(path)
+    array, whole = first.startswith(b"["), _suffix(path) == ".json"
+    batches = _json_values(path, array=array) if array or (whole and not first.endswith(b"}")) else _json_lines(path)
+    yield from _rows_inside(batches) if whole and not array else batches
+
+
+def _rows_inside(batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+    """The rows of a file that is one object around a list of them, as {"exported": ..., "conversations": [...]}."""
+    held = [batch for batch in islice(batches, 2) if batch.rows or batch.faults]
+    if len(held) == 1 and len(held[0].rows) == 1 and not held[0].faults:
+        (document,) = held[0].values
+        lists = [name for name, value in document.items() if isinstance(value, list | dict) and value]
+        if len(lists) == 1 and lists[0].lower() in _AROUND and _are_rows(rows := document[lists[0]]):
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                yield RawBatch(held[0].source, list(range(start + 1, start + 1 + len(part))), part)
+            return
+    yield from chain(held, batches)
+
+
+def _are_rows(values: Any) -> bool:
+    """Whether a value is a list of objects that are no messages of one conversation."""
+    return isinstance(values, list) and all(
+        isinstance(value, dict) and value.keys().isdisjoint(("role", "from")) for value in values
+    )
 
 
 def _json_lines(path: Path) -> Iterator[RawBatch]:
