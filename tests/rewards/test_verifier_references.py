@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tacit
@@ -221,6 +221,8 @@ def test_latex_that_takes_too_long_is_wrong_and_the_next_one_is_read() -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789\\,{}$. ()_^eE-", max_size=12))
+@example("$ 0")
+@example("0E-0E0")
 def test_plain_latex_stays_as_it_is_read(text: str) -> None:
     assert latex_text(latex_text(text)) == latex_text(text) or "_" in text
 

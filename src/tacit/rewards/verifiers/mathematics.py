@@ -18,7 +18,7 @@ from tacit.rewards.verifiers.numbers import plain_number
 _LONGEST = 20_000
 """Characters at the end of a text without a box in which its answer is looked for."""
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\\[,;:!]|\\ |~|\{,\}|\{\\,\}|,\\!)\d{3})+(?!\d|,\d)")
-_EXPONENT = re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?)[eE]([-+]?\d+)(?![\w{])")
+_EXPONENT = re.compile(r"(?<![\w.\\])(?<![eE][-+])(\d+(?:\.\d+)?)[eE]([-+]?\d+)(?![\w{])")
 _BASE = re.compile(r"(?<![\w.,])(\d+)_\{?\s*([2-9]|1\d|2\d|3[0-6])\s*\}?(?![\w.])")
 _LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{)?\s*\(?\s*([A-Za-z])\s*\)?\s*\}?")
 _WORD = re.compile(r"[A-Za-z]{4,}(?:[ -][A-Za-z]+)*")
@@ -30,6 +30,7 @@ def latex_text(text: str) -> str:
     text = text.strip().replace("\\$", "").replace("−", "-")
     while True:
         inner = text.strip().rstrip(".,;").strip()
+        inner = inner.lstrip("$") if inner.count("$") == 1 else inner
         for start, end in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
             if inner.startswith(start) and inner.endswith(end) and len(inner) >= len(start) + len(end):
                 inner = inner[len(start) : len(inner) - len(end)]
@@ -37,7 +38,6 @@ def latex_text(text: str) -> str:
         if inner == text:
             break
         text = inner
-    text = text.lstrip("$") if text.count("$") == 1 else text
     text = _THOUSANDS.sub(lambda match: re.sub(r"\D+", "", match[0]), text)
     text = _EXPONENT.sub(r"\1 \\times 10^{\2}", text)
     text = _BASE.sub(_in_ten, text)
