@@ -123,6 +123,16 @@ def test_a_thousand_columns_are_read_with_the_right_kind_and_sign_or_refused() -
     assert min(outcomes.values()) > 200, outcomes
 
 
+@pytest.mark.parametrize("name", ["thumbs", "rating", "label", "score"])
+def test_judgements_of_a_second_person_are_not_left_out_without_a_word(name: str) -> None:
+    rows = [{"prompt": f"q{i}", "response": "x", name: value, f"{name}_2": 1 - value} for i, value in enumerate((0, 1))]
+    with pytest.raises(EvidenceError, match=rf"`{name}`, `{name}_2` all judge the answer.*--ignore {name}_2"):
+        Evidence.from_records(rows)
+    for row in rows:
+        row[f"{name}_2"] = "seen"
+    assert len(list(Evidence.from_records(rows))) == 2
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_column_of_any_name_whose_values_all_judge_stops(layout: tuple[str, str]) -> None:
     for values in (["up", "down"], [0, 1, 1], [1, -1], ["★★", "★★★"], [4, 1, 5], ["👍", "👎", None]):

@@ -140,10 +140,17 @@ def test_a_flag_explains_words_as_well_and_must_explain_something(tmp_path: Path
         read(file, columns=names, verdict=["0=first"])
 
 
-def test_two_verdicts_and_three_answers_are_refused() -> None:
+def test_two_verdicts_and_three_answers_are_refused(tmp_path: Path) -> None:
     row = {"prompt": "q", "response_a": "one", "response_b": "two", "winner": "A", "choice": "B"}
     with pytest.raises(EvidenceError, match=r"`winner`, `choice` all say which answer is better.*--ignore"):
         Evidence.from_records([row])
+    row["winner_2"] = row.pop("choice")
+    file = tmp_path / "raters.jsonl"
+    file.write_text("".join(json.dumps({**row, "winner_2": side}) + "\n" for side in "BA"))
+    with pytest.raises(EvidenceError, match=r"`winner`, `winner_2` all say .*a row of its own.*--ignore winner_2"):
+        read(file)
+    assert share(list(read(file, ignore=["winner_2"]))) == FIRST
+    assert share(list(Evidence.from_records([{**row, "winner_2": "long ago"}]))) == FIRST
     three = {"prompt": "q", "response_a": "one", "response_b": "two", "response_c": "three", "winner": "A"}
     with pytest.raises(EvidenceError, match="no layout that is known"):
         Evidence.from_records([three])

@@ -64,6 +64,7 @@ class Judging(SourceColumns):
         objects = [name for name in known if any(isinstance(nested(row.get(name)), Mapping) for row in self.peek)]
         if objects and explicit in (None, objects[0]):
             return self.judged_by_object(objects[0])
+        self.refuse_second(explicit or known[0])
         if explicit and not request.labels and _is_native(explicit, self.peek):
             kind: Kind = "outcome" if explicit == "label" else "rating"
             if self.kind in (None, kind):
@@ -94,6 +95,16 @@ class Judging(SourceColumns):
             f" as {option('--ignore', titles[-1])}",
             source=source,
         )
+
+    def refuse_second(self, column: str) -> None:
+        """Raise where other columns hold the same judgement by others, which would be dropped."""
+        others = [] if column in self.request.named else self.said_again(column)
+        if others:
+            raise EvidenceError(
+                f"the columns {listed([self.request.title(column), *others])} all judge the answer",
+                mend=f"Give each a row of its own, or leave out all but one, as {option('--ignore', others[-1])}",
+                source=self.request.source,
+            )
 
     def refuse_echo(self, completions: tuple[str | None, ...], values: Mapping[str, Values]) -> None:
         """Raise where the answers are such words themselves as judge them (yes and no): these may be the right ones."""

@@ -110,13 +110,14 @@ class _General(Judging):
         explicit = [sides for sides in filled if canonical(sides.verdict) in self.request.named]
         if not filled:
             filled = candidates[:1]
-        if len(filled) > 1 and len(explicit) != 1:
+        sides = (explicit or filled)[0]
+        said = [other.shown_verdict for other in filled] + self.said_again(sides.verdict)
+        if len(said) > 1 and len(explicit) != 1:
             raise EvidenceError(
-                f"the columns {listed([sides.shown_verdict for sides in filled])} all say which answer is better",
-                mend=f"Leave out all but one, as {option('--ignore', filled[-1].shown_verdict)}",
+                f"the columns {listed(said)} all say which answer is better",
+                mend=f"Give each a row of its own, or leave out all but one, as {option('--ignore', said[-1])}",
                 source=self.request.source,
             )
-        sides = (explicit or filled)[0]
         code = code_of(sides, values[sides.verdict], self.request.verdict, self.request.source)
         judge = self.column("judge") if "annotator" not in self.beside else None
         if judge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,15 @@ class SourceColumns:
     def is_filled(self, column: str) -> bool:
         """Whether any row of the source says something in this column."""
         return not is_blank(self.row[column]) or not self.request.survey([column], lambda values: not values.count)
+
+    def said_again(self, column: str) -> list[str]:
+        """Columns with such judgements by others: named as this one with a number (`winner_2`), and with its values."""
+        stem = canonical(column).rstrip("0123456789").rstrip("_")
+        names = [name for name in self.row if re.fullmatch(rf"{re.escape(stem)}_?\d+", canonical(name))]
+        others = [name for name in names if name != column]
+        found = self.request.survey([column, *others], lambda values: True) if others else {}
+        words = {name: values.rows.keys() for name, values in found.items()}
+        return [self.request.title(name) for name in others if words.get(name, set()) & words.get(column, set())]
 
     def with_conversation(self) -> dict[str, str]:
         """The columns of the prompt, where the answers stand elsewhere: a conversation without its answer too."""
