@@ -41,7 +41,7 @@ def content_text(content: Any) -> str:
         return ""
     if isinstance(content, str):
         return content
-    return "".join(part if isinstance(part, str) else _part_text(part) for part in content if part is not None)
+    return "".join(_part_text(part) for part in content)
 
 
 def message_text(message: Message) -> str:
