@@ -207,6 +207,36 @@ def test_langfuse_tables_have_a_column_for_each_score() -> None:
     assert read(observation)[1][0]["label"] is True
 
 
+def test_langfuse_judgements_of_one_trace_that_make_it_a_rating_or_an_outcome() -> None:
+    quality = {"name": "quality", "dataType": "NUMERIC", "value": 0}
+    polite = {"name": "polite", "dataType": "BOOLEAN", "value": 1}
+    half = {"name": "user-feedback", "dataType": "NUMERIC", "value": 0.5}
+    assert [r["score"] for r in read(of.langfuse(of.thumb(1), half))[1]] == [
+        {"user-feedback": 1.0},
+        {"user-feedback": 0.5},
+    ]
+    assert read(of.langfuse(of.thumb(1), {**polite, "name": "correct"}))[0].kind == "rating"
+    page = {"data": [of.langfuse(of.thumb(1)), of.langfuse(quality)], "meta": {}}
+    assert [r["score"] for r in read(page)[1]] == [{"user-feedback": 1.0}, {"quality": 0.0}]
+    assert read(of.langfuse(quality, polite), kind="outcome")[1][0]["criterion"] == "polite"
+
+
+def test_langfuse_people_have_a_record_each() -> None:
+    quality = {"name": "quality", "dataType": "NUMERIC", "value": 0.8, "authorUserId": "bob"}
+    scores = (of.thumb(1, authorUserId="ann"), of.thumb(0, authorUserId="bob"), quality)
+    assert [(r["annotator"], r["score"]) for r in read(of.langfuse(*scores), kind="rating")[1]] == [
+        ("ann", {"user-feedback": 1.0}),
+        ("bob", {"user-feedback": 0.0, "quality": 0.8}),
+    ]
+
+
+def test_langfuse_criteria_that_are_better_where_they_are_low_are_no_outcomes() -> None:
+    toxic = {"name": "toxicity", "dataType": "BOOLEAN", "value": 1}
+    assert "`toxicity` may be better where it is low" in refused(of.langfuse(toxic), kind="outcome")
+    severe = {"name": "toxicity", "dataType": "CATEGORICAL", "value": 0, "stringValue": "severe"}
+    assert "`toxicity` says neither" in refused(of.langfuse(of.thumb(1)), of.langfuse(severe))
+
+
 # --- LangSmith ---
 
 
@@ -251,6 +281,10 @@ def test_langsmith_results_of_an_experiment() -> None:
     row = {**TOOLS["langsmith_results"], "feedback.brevity": "0.25", "feedback.note": "fine"}
     _, (record,) = read(row)
     assert (texts(record), record["score"]) == ((QUESTION, ANSWER), {"correctness": 1.0, "brevity": 0.25})
+    for nothing in ("nan", "inf", "-"):
+        assert read({**row, "feedback.brevity": nothing})[1][0]["score"] == {"correctness": 1.0}
+    vague = {**row, "feedback.correctness": "partly"}
+    assert "`brevity` is a number" in refused(vague, kind="outcome")
     empty = {**row, "feedback.correctness": None, "feedback.brevity": ""}
     assert len(read(row, empty)[1]) == 1
     assert "feedback.correctness" in refused(
@@ -299,6 +333,11 @@ def test_phoenix_labels_and_scores() -> None:
     assert "disagree (correct, 0)" in refused(of.phoenix(of.annotation("correctness", "correct", 0.0)))
     assert "`quality` says neither" in refused(of.phoenix(of.annotation("quality", "formal")))
     assert read(of.phoenix(good), of.phoenix(of.annotation("tone", "formal")))[1] == records[:1]
+
+
+def test_phoenix_people_are_named_as_pandas_writes_their_numbers() -> None:
+    table = [{**TOOLS["phoenix_table"], "user_id": user} for user in (17.0, float("nan"), 18)]
+    assert [record.get("annotator") for record in read(*table)[1]] == ["17", None, "18"]
 
 
 def test_phoenix_annotations_of_a_trace_judge_its_root() -> None:

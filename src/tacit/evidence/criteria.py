@@ -46,9 +46,8 @@ def meaning(value: Any) -> bool | float | None:
     if not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):
-        word = value.strip().lower()
-        plain = "_".join(word.replace("-", " ").split()) if len(word) > 1 else word
-        if (plain in GOOD or plain in BAD) and plain != "-":
+        plain = "_".join(value.lower().replace("-", " ").split())
+        if plain in GOOD or plain in BAD:
             return plain in GOOD
     try:
         number = float(value)
@@ -206,7 +205,7 @@ def _yes_or_no(effective: list[Judgement]) -> list[Judgement]:
     return [j for j in binary if _is_verdict(j)] or binary
 
 
-def _person(by: Any) -> str | None:
+def _person(by: Any) -> str | int | float | None:
     if is_blank(by):
         return None
-    return by if isinstance(by, str) else str(by)
+    return by if isinstance(by, str | int | float) else str(by)
