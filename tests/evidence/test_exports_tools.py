@@ -292,6 +292,57 @@ def test_langsmith_results_of_an_experiment() -> None:
     )
 
 
+CALL = {"type": "function", "function": {"name": "search", "arguments": {"q": "sky"}}}
+OF_LANGCHAIN = {"name": "search", "args": {"q": "sky"}, "id": "c1", "type": "tool_call"}
+CALLING = {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "prompt"),
+    [
+        ({"system": "Be brief.", "messages": [USER]}, [BRIEF, USER]),
+        ({"messages": [{"role": "User", "content": QUESTION}]}, [USER]),
+        ({"messages": [USER, {"note": "ünsure"}]}, f'[{json.dumps(USER)}, {{"note": "ünsure"}}]'),
+        ({"question": QUESTION, "model": "m", "user_id": "u", "top_k": 3, "tone": "kind"}, f"{QUESTION}\n\nkind"),
+        ({"args": [QUESTION, 3], "kwargs": {"tone": "kind"}}, f"{QUESTION}\n\nkind"),
+    ],
+)
+def test_the_prompt_among_the_inputs_of_a_call(inputs: Any, prompt: Any) -> None:
+    assert read(of.langsmith({"score": of.stats(1.0)}, inputs=inputs))[1][0]["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("outputs", "completion"),
+    [
+        ({"lc": 1, "type": "constructor", "id": ["AIMessageChunk"], "kwargs": {"content": ANSWER}}, ANSWER),
+        ({"messages": [USER, ELSE, {"role": "user", "content": "Sure?"}, ASSISTANT]}, ANSWER),
+        ({**CALLING, "tool_calls": [OF_LANGCHAIN]}, [CALLING]),
+        ({"type": "ai", "content": "Let me look.", "additional_kwargs": {"tool_calls": [CALL]}}, [CALLING]),
+        ({"generations": [[{"text": "Let me look.", "message": CALLING}]]}, [CALLING]),
+        ({"text": "Let me look.", "message": CALLING}, [CALLING]),
+        ({"generations": [[{"text": ANSWER}]]}, ANSWER),
+        ({"choices": [{"text": ANSWER}]}, ANSWER),
+        ({"final_answer": ANSWER}, ANSWER),
+        ({"answer": ANSWER, "sources": ["a book"]}, ANSWER),
+        ({"result": "ja", "sure": True}, '{"result": "ja", "sure": true}'),
+        ({"output": ""}, ""),
+    ],
+)
+def test_the_answer_among_the_outputs_of_a_call(outputs: Any, completion: Any) -> None:
+    assert read(of.langsmith({"score": of.stats(1.0)}, outputs=outputs))[1][0]["completion"] == completion
+
+
+@pytest.mark.parametrize("outputs", [{}, [], {"output": None}, {"messages": [USER]}])
+def test_a_call_that_gave_nothing_is_refused(outputs: Any) -> None:
+    assert "column `outputs`: the output is empty" in refused(of.langsmith({"score": of.stats(1.0)}, outputs=outputs))
+
+
+@pytest.mark.parametrize("inputs", [{}, {"model": "m"}, {"question": " "}])
+def test_a_call_that_was_given_nothing_is_refused(inputs: Any) -> None:
+    assert "column `inputs`: the input is empty" in refused(of.langsmith({"score": of.stats(1.0)}, inputs=inputs))
+
+
 # --- MLflow ---
 
 

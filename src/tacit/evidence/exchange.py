@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from tacit.evidence.codes import is_blank
 from tacit.evidence.layout import LayoutError, nested
 
 Text = str | list[dict[str, Any]]
@@ -57,8 +58,9 @@ def answer_of(value: Any, column: str, *, encoded: bool = False) -> Text:
     A text is the answer itself, also where it is JSON (but for messages); `encoded` says that the tool writes objects
     as JSON texts.
     """
-    answer = _answer(_decoded(value, encoded=encoded))
-    if answer is None or answer == []:
+    value = _decoded(value, encoded=encoded)
+    answer = _answer(value)
+    if answer is None or answer == [] or value in ([], {}):
         raise LayoutError("the output is empty", "Log the output of the call", column)
     return answer
 
@@ -146,7 +148,7 @@ def _texts(value: Any) -> list[str]:
     return [
         text if isinstance(text, str) else _json(text)
         for name, text in value.items()
-        if name not in _SETTINGS and text not in (None, "", [], {}) and not isinstance(text, bool | int | float)
+        if name not in _SETTINGS and not is_blank(text) and text not in ([], {}) and not isinstance(text, int | float)
     ]
 
 
@@ -160,6 +162,8 @@ def _answer(value: Any) -> Text | None:
         for name in ("choices", "generations"):
             if isinstance(value.get(name), list) and value[name]:
                 return _answer(_first(value[name]))
+        if len(value) == 1 and (only := next(iter(value))) in _REPLIES and value[only] in (None, ""):
+            return _answer(value[only])
         if len(value) == 1 or set(value) & set(_REPLIES[:5]):
             named = next((name for name in _REPLIES if value.get(name) not in (None, "", [], {})), None)
             return _json(value) if named is None else _answer(value[named])
