@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tacit.errors import EvidenceError, MissingExtra
+from tacit.errors import EvidenceError, MissingExtra, TacitError
 from tacit.evidence import Evidence, check, read, read_rows
+from tacit.evidence.read import prompted_rows
 from tacit.evidence.sources import BATCH
 
 ROWS = [{"prompt": f"p{i}", "chosen": f'good {i}, "so"', "rejected": f"bad\n{i}"} for i in range(2 * BATCH + 3)]
@@ -171,6 +172,62 @@ def test_items_put_texts_for_ids(tmp_path: Path) -> None:
         list(evidence)
     items.write_text("id\ttext\n1\tone\n2\ttwo\n3\tthree\n")
     assert texts(votes, items=items) == [("", "one", "two"), ("", "two", "three")]
+
+
+def test_texts_are_found_by_ids_in_any_case_and_the_ids_stay_beside(tmp_path: Path) -> None:
+    votes, items = tmp_path / "votes.csv", tmp_path / "items.csv"
+    votes.write_text("winner,loser\nJ1,J2\n")
+    items.write_text("id,text\nJ1,one\nj1,one\nJ2,two\n")
+    for texts_of in (items, {"J1": "one", "J2": "two"}, {"j1": "one", "j2": "two"}):
+        (record,) = read(votes, items=texts_of)
+        assert (record.chosen, record.rejected) == ("one", "two")
+        assert record.model_extra == {"items": {"chosen": "J1", "rejected": "J2"}}
+    (record,) = read(votes, items={"J1": "J1", "J2": "J2"})
+    assert record.model_extra == {}
+
+
+def test_items_put_texts_for_ids_of_rankings(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"prompt": "p", "completions": [17, "b"], "ranks": [2, 1]}])
+    (record,) = read(path, items={"17": "one", "b": "two"})
+    assert (record.completions, record.model_extra) == (["one", "two"], {"items": {"completions": [17, "b"]}})
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ("id,text\nJ1,one\nj1,uno\n", r"items.csv, row 3, column `id`: the id stands for two texts \(found 'j1'\)"),
+        ("id,words\nJ1,one\n", "items.csv, row 2, column `text`: the column is missing"),
+        ("id,text\nJ1,one\n,two\n", r"votes.csv, row 2, column `rejected`: no item has this id \(found ''\)"),
+    ],
+)
+def test_items_that_name_no_text_are_refused(items: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("winner,loser\nJ1,\n")
+    (tmp_path / "items.csv").write_text(items)
+    with pytest.raises(EvidenceError, match=message):
+        list(read(tmp_path / "votes.csv", items=tmp_path / "items.csv"))
+
+
+def test_messages_are_no_ids(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"prompt": "p", "completion": [{"role": "assistant", "content": "x"}]}])
+    with pytest.raises(EvidenceError, match="column `completion`: no item has this id"):
+        list(read(path, items={"1": "one"}))
+
+
+def test_columns_of_items_need_a_file_and_a_known_name(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"id": "1", "text": "one"}])
+    for items in (None, {"1": "one"}):
+        with pytest.raises(TacitError, match="Give the file with --items"):
+            read(path, items=items, item_columns={"id": "id"})
+    with pytest.raises(TacitError, match=r"--item-columns key=\.\.\.: texts have an `id` and a `text`"):
+        read(path, items=path, item_columns={"key": "id"})
+
+
+def test_prompts_alone_are_read_under_other_names(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"q": "Hi", "input": "there"}])
+    ((row, columns),) = prompted_rows(path, {"prompt": "q"})
+    assert (row, columns["prompt"]) == (1, "Hi\n\nthere")
+    with pytest.raises(EvidenceError, match=r"row 1, column `z`: there is no column `z`.*The columns are `q`, `input`"):
+        list(prompted_rows(path, {"prompt": "z"}))
 
 
 @pytest.mark.parametrize(

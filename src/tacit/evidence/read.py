@@ -136,7 +136,9 @@ def item_texts(items: str | Path | Mapping[str, str], names: Mapping[str, str]) 
                     row=row,
                     column=column,
                 )
-        key = token(value[identifier]) or ""
+        key = token(value[identifier])
+        if key is None:
+            continue
         if texts.setdefault(key, value[text]) != value[text]:
             raise EvidenceError(
                 "the id stands for two texts", mend="Give each text an id of its own", source=str(items), row=row,
