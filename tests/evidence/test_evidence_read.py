@@ -339,6 +339,8 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
         ({**GOOD, "chosen": True}, r"row 3, column `chosen`: wrong value \(found True\). It must be a text or a list"),
         ({**GOOD, "chosen": None}, r"row 3, column `chosen`: wrong value \(found None\)"),
         ({**GOOD, "chosen": [{"by": "gpt", "value": "c"}]}, r"row 3, column `chosen`: wrong value"),
+        ({**GOOD, "chosen": [{"role": "assistant", "tool_calls": "f()"}]}, r"row 3, column `chosen`: wrong value"),
+        ({**GOOD, "chosen": [{"role": "assistant", "tool_calls": 7}]}, r"row 3, column `chosen`: wrong value"),
         ({**GOOD, "weight": -1}, r"row 3, column `weight`: wrong value \(found -1\). It must be a finite number, not"),
         ({**GOOD, "margin": float("inf")}, r"row 3, column `margin`: wrong value \(found inf\)"),
         ({**GOOD, "tie": "perhaps"}, r"row 3, column `tie`: wrong value \(found 'perhaps'\). It must be true or false"),

@@ -17,6 +17,8 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if not (content is None or isinstance(content, str | list)):
         raise ValueError("the `content` of a message is a text, a list of parts or nothing")
+    if message.get("tool_calls") and not isinstance(message["tool_calls"], list):
+        raise ValueError("the `tool_calls` of a message are a list")
     return message
 
 
