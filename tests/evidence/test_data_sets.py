@@ -13,7 +13,7 @@ from evidence.export_samples import BAD, GOOD, SAMPLES, USER, one, read
 from tacit.errors import EvidenceError
 from tacit.evidence import Comparison
 
-BLANKS = (None, "", float("nan"))
+BLANKS = (None, "", " ", float("nan"))
 
 CODES: list[tuple[str, str, dict[Any, str], list[Any], tuple[str, str]]] = [
     (
@@ -33,7 +33,7 @@ CODES: list[tuple[str, str, dict[Any, str], list[Any], tuple[str, str]]] = [
         {-3: "first", -2: "first", -1: "first", 0: "tie", 1: "second", 2: "second", "3": "second"},
         [4, -4, 1.5, "response1", True], ("Air scatters blue light most.", "It reflects the sea."),
     ),
-    ("llmbar", "label", {1: "first", "1": "first", 2: "second", "2.0": "second"}, [0, 3, "output_1", True],
+    ("llmbar", "label", {1: "first", "1": "first", 2: "second", "2.0": "second"}, [0, 3, "output_1", True, 10**400],
      ("Bye.", "Hello.")),
     (
         "pku_saferlhf", "better_response_id", {0: "first", "0": "first", 1: "second"},
@@ -45,7 +45,8 @@ CODES: list[tuple[str, str, dict[Any, str], list[Any], tuple[str, str]]] = [
     ),
     (
         "ppe_human", "winner",
-        {"model_a": "first", "model_b": "second", "tie": "tie", "tie (bothbad)": "tie", "both_bad": "tie"},
+        {"model_a": "first", "model_b": "second", "tie": "tie", "tie (bothbad)": "tie", "both_bad": "tie",
+         " Model_B ": "second", "TIE": "tie"},
         ["x", 1, "response_1"], ("Bye.", "Hello."),
     ),
     ("judge_bench", "label", {"A>B": "first", "B>A": "second"}, ["A", 1, "A=B"], ("5", "4")),
@@ -87,6 +88,8 @@ def test_the_wrong_value_is_named_with_what_would_be_right() -> None:
 def test_an_answer_that_is_no_text_is_named_by_its_own_column() -> None:
     with pytest.raises(EvidenceError, match=r"row 1, column `response1`: the answer is no text \(found True\)"):
         read("pandalm", response1=True)
+    with pytest.raises(EvidenceError, match=r"column `response2`: the answer is no text \(found nan\)"):
+        read("pandalm", response2=float("nan"))
     with pytest.raises(EvidenceError, match=r"column `human_ref_B`: the answer is no text \(found None\)"):
         read("shp", human_ref_B=None)
 
@@ -215,6 +218,7 @@ def test_judgelm_scores() -> None:
 
 
 def test_alpaca_eval_joins_the_input_and_names_the_judge() -> None:
+    assert one("alpaca_eval", input=" ")["prompt"] == "Name a colour."
     record = one("alpaca_eval", input="Not red.")
     assert (record["prompt"], record["annotator"]) == ("Name a colour.\n\nNot red.", "alpaca_eval_gpt4")
 

@@ -243,6 +243,8 @@ def test_polis_without_the_statements_is_refused(tmp_path: Path) -> None:
 def test_problems_and_solutions() -> None:
     assert one("svamp")["answer"] == "51"
     assert one("svamp", Answer=2.5)["answer"] == "2.5"
+    with pytest.raises(EvidenceError, match=r"column `Answer`: .*\(found inf\)"):
+        read("svamp", Answer=float("inf"))
     assert one("svamp")["prompt"].startswith("Each pack costs 76 dollars.")
     assert one("svamp")["prompt"].endswith("How much do you pay?")
     wrong, right = read("gsm8k_solutions")
