@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +29,14 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def tacit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Run one command in an empty folder; `Done.code` is what the shell would see."""
+    """Run one command in an empty folder; `Done.code` is what the shell would see.
+
+    However slow the machine, no line of progress stands in `Done.err`.
+    """
+    from tacit import progress
     from tacit.cli import main
 
+    monkeypatch.setattr(progress, "FIRST", math.inf)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TACIT_CACHE", str(tmp_path / "cache"))
 
