@@ -57,7 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reliability": {"data": "crowd", "people": "reliability"},
     "from demonstrations": {"data": "demonstrations", "from_": "demonstrations", "pairing": "mismatched"},
 }
-QUICK = ("scalar", "attributes", "boosted", "process", "verifier", "decomposed")
+QUICK = ("scalar", "attributes", "boosted", "process")
 VALUES: dict[str, Any] = {
     **{
         "data": "more",
