@@ -405,6 +405,9 @@ def test_rows_inside_one_object_that_is_the_file(indent: int | None, tmp_path: P
         {"data": [1, 2], "label": True},
         {"data": ROWS, "other": ROWS},
         {"answers": ROWS},
+        {"system": "Answer in French.", "conversations": ROWS},
+        {"prompt": "p", "samples": [{"completion": "x", "score": 1}, {"completion": "y", "score": 2}]},
+        {"label": True, "data": ROWS},
     ):
         path.write_text(json.dumps(document, indent=indent), "utf-8")
         assert [row for _, row in read_rows(path)] == [document]

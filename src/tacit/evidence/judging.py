@@ -98,7 +98,7 @@ class Judging(SourceColumns):
 
     def refuse_second(self, column: str) -> None:
         """Raise where other columns hold the same judgement by others, which would be dropped."""
-        others = [] if column in self.request.named else self.said_again(column)
+        others = [] if column in self.request.named else self.second_judgements(column)
         if others:
             raise EvidenceError(
                 f"the columns {listed([self.request.title(column), *others])} all judge the answer",

@@ -111,11 +111,11 @@ class _General(Judging):
         if not filled:
             filled = candidates[:1]
         sides = (explicit or filled)[0]
-        said = [other.shown_verdict for other in filled] + self.said_again(sides.verdict)
-        if len(said) > 1 and len(explicit) != 1:
+        verdicts = [other.shown_verdict for other in filled] + self.second_judgements(sides.verdict)
+        if len(verdicts) > 1 and len(explicit) != 1:
             raise EvidenceError(
-                f"the columns {listed(said)} all say which answer is better",
-                mend=f"Give each a row of its own, or leave out all but one, as {option('--ignore', said[-1])}",
+                f"the columns {listed(verdicts)} all say which answer is better",
+                mend=f"Give each a row of its own, or leave out all but one, as {option('--ignore', verdicts[-1])}",
                 source=self.request.source,
             )
         code = code_of(sides, values[sides.verdict], self.request.verdict, self.request.source)

@@ -11,7 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tacit.evidence.sources import words
+
+def words(text: str) -> frozenset[str]:
+    """The words of a table that is written as a text."""
+    return frozenset(text.split())
+
 
 LABELS = words(
     """

@@ -88,13 +88,13 @@ class SourceColumns:
         """Whether any row of the source says something in this column."""
         return not is_blank(self.row[column]) or not self.request.survey([column], lambda values: not values.count)
 
-    def said_again(self, column: str) -> list[str]:
+    def second_judgements(self, column: str) -> list[str]:
         """Columns with such judgements by others: named as this one with a number (`winner_2`), and with its values."""
         stem = canonical(column).rstrip("0123456789").rstrip("_")
         names = [name for name in self.row if re.fullmatch(rf"{re.escape(stem)}_?\d+", canonical(name))]
         others = [name for name in names if name != column]
-        found = self.request.survey([column, *others], lambda values: True) if others else {}
-        words = {name: values.rows.keys() for name, values in found.items()}
+        values = self.request.survey([column, *others], lambda values: True) if others else {}
+        words = {name: cells.rows.keys() for name, cells in values.items()}
         return [self.request.title(name) for name in others if words.get(name, set()) & words.get(column, set())]
 
     def with_conversation(self) -> dict[str, str]:

@@ -25,12 +25,8 @@ from pydantic_core import from_json
 
 from tacit.errors import EvidenceError, MissingExtra
 from tacit.evidence.bounded import BLOCK, LONGEST, LineTooLong, open_text
-
-
-def words(text: str) -> frozenset[str]:
-    """The words of a table that is written as a text."""
-    return frozenset(text.split())
-
+from tacit.evidence.names import is_judged, words
+from tacit.evidence.prompts import prompt_columns
 
 BATCH = 256
 _NESTED = 100
@@ -227,23 +223,26 @@ def _json(path: Path) -> Iterator[RawBatch]:
 
 def _rows_inside(batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
     """The rows of a file that is one object around a list of them, as {"exported": ..., "conversations": [...]}."""
-    held = [batch for batch in islice(batches, 2) if batch.rows or batch.faults]
-    if len(held) == 1 and len(held[0].rows) == 1 and not held[0].faults:
-        (document,) = held[0].values
-        lists = [name for name, value in document.items() if isinstance(value, list | dict) and value]
-        if len(lists) == 1 and lists[0].lower() in _AROUND and _are_rows(rows := document[lists[0]]):
-            for start in range(0, len(rows), BATCH):
-                part = rows[start : start + BATCH]
-                yield RawBatch(held[0].source, list(range(start + 1, start + 1 + len(part))), part)
-            return
-    yield from chain(held, batches)
+    first = [batch for batch in islice(batches, 2) if batch.rows or batch.faults]
+    rows = _around(first[0].values[0]) if [len(batch.values) for batch in first] == [1] and not first[0].faults else []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        yield RawBatch(first[0].source, list(range(start + 1, start + 1 + len(part))), part)
+    if not rows:
+        yield from chain(first, batches)
 
 
-def _are_rows(values: Any) -> bool:
-    """Whether a value is a list of objects that are no messages of one conversation."""
-    return isinstance(values, list) and all(
-        isinstance(value, dict) and value.keys().isdisjoint(("role", "from")) for value in values
-    )
+def _around(document: dict[str, Any]) -> list[Any]:
+    """The rows in the only list of an object; none where it says itself what was asked or how good an answer is."""
+    lists = [name for name, value in document.items() if isinstance(value, list | dict) and value]
+    if len(lists) != 1 or lists[0].lower() not in _AROUND:
+        return []
+    beside = {name: value for name, value in document.items() if name not in lists}
+    rows = document[lists[0]]
+    if prompt_columns(list(beside)) or is_judged(beside) or not isinstance(rows, list):
+        return []
+    messages = any(not isinstance(row, dict) or not row.keys().isdisjoint(("role", "from")) for row in rows)
+    return [] if messages else rows
 
 
 def _json_lines(path: Path) -> Iterator[RawBatch]:

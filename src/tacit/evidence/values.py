@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 
-from tacit.evidence.sources import words
+from tacit.evidence.names import words
 from tacit.evidence.survey import Values, number_of
 
 GOOD = words(

@@ -16,8 +16,7 @@ from tacit.errors import EvidenceError
 from tacit.evidence.advice import codes as typed_codes
 from tacit.evidence.advice import option, shortened
 from tacit.evidence.layout import LayoutError, Row
-from tacit.evidence.names import VERDICTS, canonical, hints_at_verdict
-from tacit.evidence.sources import words
+from tacit.evidence.names import VERDICTS, canonical, hints_at_verdict, words
 from tacit.evidence.survey import Values, number_of, token
 
 TIES = words(
