@@ -177,6 +177,23 @@ def test_a_transitive_world_has_no_circles_and_costs_nothing():
     )
 
 
+def separable_votes():
+    rng = np.random.default_rng(0)
+    good, bad = ("Certainly: {}.", "Here you are: {}."), ("no idea about {}", "go away with {}")
+    return [
+        Comparison(prompt=f"About {i}", chosen=good[rng.integers(2)].format(i), rejected=bad[rng.integers(2)].format(i))
+        for i in range(80)
+    ]
+
+
+def test_the_circular_part_cannot_hold_a_score_past_its_ridge():
+    """A bias in u is the score bias * v, whose ridge goes to zero as the bias grows: votes of one score gain by it."""
+    votes = separable_votes()
+    reward = rewards.fit(votes, model="pairwise", encoder="hashed", members=2, references=20)
+    assert reward.rank == 0
+    assert all(tried["gain"] < 0 for tried in reward.report["circular_path"])
+
+
 def test_hidden_layers_learn_circles_too():
     votes, encoder, z, names = world(n=2500)
     reward = rewards.fit(
@@ -190,12 +207,7 @@ def test_hidden_layers_learn_circles_too():
 
 
 def test_the_contract_holds_and_saving_keeps_comparisons(tmp_path):
-    rng = np.random.default_rng(0)
-    good, bad = ("Certainly: {}.", "Here you are: {}."), ("no idea about {}", "go away with {}")
-    votes = [
-        Comparison(prompt=f"About {i}", chosen=good[rng.integers(2)].format(i), rejected=bad[rng.integers(2)].format(i))
-        for i in range(80)
-    ]
+    votes = separable_votes()
     reward = rewards.fit(votes, model="pairwise", encoder="hashed", members=2, references=20)
     assert [str(f) for f in check_reward(reward, new_process=True) if not f.ok] == []
     ask = (["About 3"] * 2, ["Certainly: 3.", "no idea about 3"], ["no idea about 3", "Certainly: 3."])

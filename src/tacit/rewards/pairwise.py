@@ -8,6 +8,8 @@ s, u and v being outputs of one head on the features of (x, y): a scalar reward 
 2 `rank`, u(y1)^T J u(y2) in the terms of general preference models (Zhang et al. 2024, arXiv 2410.02197). d changes its
 sign when the two are exchanged, by construction, and a rank of 1 can hold a circle of rock, paper and scissors.
 
+u and v have no bias: one in u is the score bias * v, past the ridge of s.
+
 The circular part has a ridge of its own, as a multiple of that of s, and the multiple is chosen by cross-fitting over
 prompts. Since 1/2 (|u|^2 + |v|^2) bounds the nuclear norm of the form, a large multiple makes it zero. A scalar reward
 is among the choices, and is preferred unless another gains more than a standard error, and more than .001 nats a vote:
@@ -82,7 +84,7 @@ def objective_of(rank: int, multiple: float) -> Objective:
         logits=False,
         outputs=1 + 2 * rank,
         spread=0.3,
-        unbiased=(0,),
+        unbiased=tuple(range(1 + 2 * rank)),
         penalties=(1.0, *[multiple] * (2 * rank)),
     )
 
